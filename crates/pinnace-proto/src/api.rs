@@ -1,0 +1,174 @@
+//! The JSON documents of the HTTP door's system paths.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::run::RunHead;
+
+/// `GET /-/info`: who answers, and where its doors are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Info {
+    /// Document version, 1.
+    pub v: u32,
+    /// Always `pinnace`.
+    pub server: String,
+    /// Version of the program.
+    pub version: String,
+    /// This server process: random, new at each start.
+    pub server_id: String,
+    /// Address and port of the HTTP door as bound.
+    pub http: String,
+    /// Address and port of the NATS door as bound.
+    pub nats: String,
+    /// Process id.
+    pub pid: u32,
+    /// When it started, microseconds since 1970.
+    pub started_us: u64,
+    /// Data folder.
+    pub data: String,
+    /// Largest message accepted, bytes.
+    pub max_payload_bytes: u64,
+}
+
+/// `GET /-/health`: is it well, and if not why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    /// Document version, 1.
+    pub v: u32,
+    /// `ok`, `degraded` (damage was found, or storage is full) or `failed` (a sync failed).
+    pub status: String,
+    /// One sentence each: what is wrong.
+    pub problems: Vec<String>,
+}
+
+/// One line of `GET /-/clients`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientEntry {
+    /// Connection number.
+    pub connection: u64,
+    /// Name it gave, or its address.
+    pub name: String,
+    /// `nats`, `http` or `bench`.
+    pub kind: String,
+    /// Peer address and port.
+    pub address: String,
+    /// When it connected, microseconds since 1970.
+    pub since_us: u64,
+    /// Connected for this long, microseconds.
+    pub duration_us: u64,
+    /// Why it left; `None` while it is connected.
+    pub reason: Option<String>,
+}
+
+/// `GET /-/clients`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Clients {
+    /// Document version, 1.
+    pub v: u32,
+    /// Connected now, or with `?history` also those that left.
+    pub clients: Vec<ClientEntry>,
+}
+
+/// One topic, as `GET /-/topics` lists it and `GET /<topic>` answers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TopicEntry {
+    /// The topic, or the pattern a queue or subscription was made with.
+    pub topic: String,
+    /// Live subscriptions with exactly this topic or pattern.
+    pub live: u64,
+    /// Queues with exactly this topic or pattern.
+    pub subscribers: Vec<QueueEntry>,
+}
+
+/// One queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueEntry {
+    /// The subscriber's name.
+    pub name: String,
+    /// Messages waiting.
+    pub waiting: u64,
+    /// Sequence number of the oldest waiting message.
+    pub oldest_seq: Option<u64>,
+    /// When the oldest waiting message was published, microseconds since 1970.
+    pub oldest_us: Option<u64>,
+}
+
+/// `GET /-/topics`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Topics {
+    /// Document version, 1.
+    pub v: u32,
+    /// By topic.
+    pub topics: Vec<TopicEntry>,
+}
+
+/// `GET /-/runs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Runs {
+    /// Document version, 1.
+    pub v: u32,
+    /// The newest first.
+    pub runs: Vec<RunHead>,
+}
+
+/// `POST /-/runs/<id>/clients`: a bench client makes itself known, and again after each reconnect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JoinRequest {
+    /// Document version, 1.
+    pub v: u32,
+    /// Its name in the run.
+    pub client: String,
+    /// Which process of that name: random, 16 hex digits.
+    pub instance: String,
+    /// Number of its NATS connection (`client_id` of INFO), so that the server knows when it goes.
+    pub connection: u64,
+    /// Time between its heartbeats, microseconds: three missed and it counts as lost.
+    pub heartbeat_us: u64,
+}
+
+/// Answer to a join.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Joined {
+    /// Document version, 1.
+    pub v: u32,
+    /// The run joined.
+    pub run: String,
+    /// True when this client is the first of the run.
+    pub opened: bool,
+}
+
+/// `POST /-/query`: one read-only SQL statement over the run database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Query {
+    /// The statement.
+    pub sql: String,
+}
+
+/// Answer to a query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rows {
+    /// Document version, 1.
+    pub v: u32,
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// The rows; numbers, texts and nulls.
+    pub rows: Vec<Vec<serde_json::Value>>,
+    /// True when there were more rows than the server hands out.
+    pub truncated: bool,
+}
+
+/// An error of the HTTP door (`application/problem+json`, RFC 9457).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// A stable address of the kind: `urn:pinnace:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A few words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What was wrong, where, and what to do.
+    pub detail: String,
+    /// Stable code for programs, such as `no-such-subscription`.
+    pub code: String,
+}

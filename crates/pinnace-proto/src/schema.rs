@@ -1,0 +1,20 @@
+//! The JSON Schemas of all documents, generated from their types.
+
+use schemars::{Schema, schema_for};
+
+/// Every published document: file name under `docs/schemas/` and its schema.
+pub fn all() -> Vec<(&'static str, Schema)> {
+    vec![
+        ("client.json", schema_for!(crate::event::Presence)),
+        ("event.json", schema_for!(crate::Event)),
+        ("finished.json", schema_for!(crate::event::Finished)),
+        ("health.json", schema_for!(crate::api::Health)),
+        ("info.json", schema_for!(crate::api::Info)),
+        ("problem.json", schema_for!(crate::api::Problem)),
+        ("query-rows.json", schema_for!(crate::api::Rows)),
+        ("roster.json", schema_for!(crate::api::Clients)),
+        ("run.json", schema_for!(crate::run::RunRecord)),
+        ("runs.json", schema_for!(crate::api::Runs)),
+        ("topics.json", schema_for!(crate::api::Topics)),
+    ]
+}
