@@ -1,0 +1,413 @@
+//! Bytes from a client to one operation.
+//!
+//! ```text
+//! PUB  <subject> [reply] <#payload>\r\n<payload>\r\n
+//! HPUB <subject> [reply] <#headers> <#total>\r\n<headers><payload>\r\n
+//! SUB  <subject> [group] <sid>\r\n          UNSUB <sid> [max]\r\n
+//! CONNECT <json>\r\n     PING\r\n     PONG\r\n
+//! ```
+//!
+//! Invariant: `decode` looks only at the bytes given and never reads past a limit before saying
+//! so; the same bytes in any portions give the same operations.
+
+use memchr::memchr;
+
+use crate::limits::CONTROL_LINE_BYTES_MAX;
+
+/// One operation of a client; everything borrows from the buffer it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op<'a> {
+    /// `CONNECT` with its JSON, unread.
+    Connect(&'a [u8]),
+    /// `PUB` or `HPUB`.
+    Publish {
+        /// Where to.
+        subject: &'a [u8],
+        /// Where an answer should go.
+        reply: Option<&'a [u8]>,
+        /// Header block from `NATS/1.0` to its empty line; empty for `PUB`.
+        headers: &'a [u8],
+        /// The message itself.
+        payload: &'a [u8],
+        /// It came as `HPUB`.
+        with_headers: bool,
+    },
+    /// `SUB`.
+    Subscribe {
+        /// Subject or pattern.
+        subject: &'a [u8],
+        /// Queue group.
+        group: Option<&'a [u8]>,
+        /// The client's name for this subscription.
+        sid: &'a [u8],
+    },
+    /// `UNSUB`.
+    Unsubscribe {
+        /// Which subscription.
+        sid: &'a [u8],
+        /// Only after this many messages in all.
+        max: Option<u64>,
+    },
+    /// `PING`.
+    Ping,
+    /// `PONG`.
+    Pong,
+    /// A server's verb (`INFO`, `+OK`, `-ERR`) sent by a client: allowed and without effect.
+    Ignored,
+}
+
+/// Why the bytes are no operation; each ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No known verb, or a payload that is not followed by CR LF.
+    #[error("Unknown Protocol Operation")]
+    UnknownOperation,
+    /// More than [`CONTROL_LINE_BYTES_MAX`] bytes without a line end.
+    #[error("maximum control line exceeded")]
+    LineTooLong,
+    /// The message announced is larger than the server takes.
+    #[error("Maximum Payload Violation")]
+    PayloadTooLarge,
+    /// A known verb with arguments that make no sense; the reference closes without a word.
+    #[error("arguments of a known operation make no sense")]
+    BadArguments,
+}
+
+/// Reads the operation at the front of `bytes`: the operation and its length, or `None` when more
+/// bytes are needed. `payload_bytes_max` is checked as soon as the control line is there.
+#[inline]
+pub fn decode(
+    bytes: &[u8],
+    payload_bytes_max: usize,
+) -> Result<Option<(Op<'_>, usize)>, DecodeError> {
+    let Some(line_end) = memchr(b'\n', &bytes[..bytes.len().min(CONTROL_LINE_BYTES_MAX + 2)])
+    else {
+        if bytes.len() > CONTROL_LINE_BYTES_MAX {
+            return Err(DecodeError::LineTooLong);
+        }
+        return early_verdict(bytes).map(|()| None);
+    };
+    let line = &bytes[..line_end];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > CONTROL_LINE_BYTES_MAX {
+        return Err(DecodeError::LineTooLong);
+    }
+    let after = line_end + 1;
+    let verb_length = line.iter().position(|b| is_blank(*b)).unwrap_or(line.len());
+    let (verb, arguments) = line.split_at(verb_length);
+    let op = match Verb::of(verb).ok_or(DecodeError::UnknownOperation)? {
+        Verb::Pub => return publish(arguments, bytes, after, payload_bytes_max, false),
+        Verb::Hpub => return publish(arguments, bytes, after, payload_bytes_max, true),
+        Verb::Sub => subscribe(arguments)?,
+        Verb::Unsub => unsubscribe(arguments)?,
+        Verb::Connect => Op::Connect(arguments.trim_ascii()),
+        Verb::Ping => Op::Ping,
+        Verb::Pong => Op::Pong,
+        Verb::Server => Op::Ignored,
+    };
+    Ok(Some((op, after)))
+}
+
+/// An unfinished line that can no longer become a verb is refused at once, so that a stranger
+/// speaking another protocol is told without having to end his line.
+fn early_verdict(bytes: &[u8]) -> Result<(), DecodeError> {
+    let verb = &bytes[..bytes
+        .iter()
+        .position(|b| is_blank(*b))
+        .unwrap_or(bytes.len())];
+    let verb = verb.strip_suffix(b"\r").unwrap_or(verb);
+    let complete = verb.len() < bytes.len();
+    let possible = VERBS.iter().any(|(name, _)| {
+        verb.len() <= name.len()
+            && name[..verb.len()].eq_ignore_ascii_case(verb)
+            && (!complete || verb.len() == name.len())
+    });
+    if possible {
+        Ok(())
+    } else {
+        Err(DecodeError::UnknownOperation)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Pub,
+    Hpub,
+    Sub,
+    Unsub,
+    Connect,
+    Ping,
+    Pong,
+    Server,
+}
+
+const VERBS: [(&[u8], Verb); 10] = [
+    (b"PUB", Verb::Pub),
+    (b"HPUB", Verb::Hpub),
+    (b"SUB", Verb::Sub),
+    (b"UNSUB", Verb::Unsub),
+    (b"CONNECT", Verb::Connect),
+    (b"PING", Verb::Ping),
+    (b"PONG", Verb::Pong),
+    (b"INFO", Verb::Server),
+    (b"+OK", Verb::Server),
+    (b"-ERR", Verb::Server),
+];
+
+impl Verb {
+    #[inline]
+    fn of(verb: &[u8]) -> Option<Self> {
+        if verb == b"PUB" {
+            return Some(Self::Pub);
+        }
+        VERBS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(verb))
+            .map(|(_, verb)| *verb)
+    }
+}
+
+#[inline]
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// At most `N` arguments; `None` when there are more.
+#[inline]
+fn split<const N: usize>(arguments: &[u8]) -> Option<([&[u8]; N], usize)> {
+    let mut parts: [&[u8]; N] = [&[]; N];
+    let mut count = 0;
+    for part in arguments
+        .split(|b| is_blank(*b))
+        .filter(|part| !part.is_empty())
+    {
+        *parts.get_mut(count)? = part;
+        count += 1;
+    }
+    Some((parts, count))
+}
+
+#[inline]
+fn number(digits: &[u8]) -> Result<u64, DecodeError> {
+    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(DecodeError::BadArguments);
+    }
+    Ok(digits
+        .iter()
+        .fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
+}
+
+#[inline]
+fn publish<'a>(
+    arguments: &'a [u8],
+    bytes: &'a [u8],
+    after: usize,
+    payload_bytes_max: usize,
+    with_headers: bool,
+) -> Result<Option<(Op<'a>, usize)>, DecodeError> {
+    let (parts, count) = split::<4>(arguments).ok_or(DecodeError::BadArguments)?;
+    let sizes = if with_headers { 2 } else { 1 };
+    let reply = match count.checked_sub(sizes) {
+        Some(1) => None,
+        Some(2) => Some(parts[1]),
+        _ => return Err(DecodeError::BadArguments),
+    };
+    let total = number(parts[count - 1])?;
+    let header_bytes = if with_headers {
+        number(parts[count - 2])?
+    } else {
+        0
+    };
+    if header_bytes > total {
+        return Err(DecodeError::BadArguments);
+    }
+    if total > payload_bytes_max as u64 {
+        return Err(DecodeError::PayloadTooLarge);
+    }
+    let (total, header_bytes) = (total as usize, header_bytes as usize);
+    let Some(end) = bytes.get(after + total..after + total + 2) else {
+        return match bytes.get(after + total) {
+            Some(byte) if *byte != b'\r' => Err(DecodeError::UnknownOperation),
+            _ => Ok(None),
+        };
+    };
+    if end != b"\r\n" {
+        return Err(DecodeError::UnknownOperation);
+    }
+    let (headers, payload) = bytes[after..after + total].split_at(header_bytes);
+    let op = Op::Publish {
+        subject: parts[0],
+        reply,
+        headers,
+        payload,
+        with_headers,
+    };
+    Ok(Some((op, after + total + 2)))
+}
+
+fn subscribe(arguments: &[u8]) -> Result<Op<'_>, DecodeError> {
+    match split::<3>(arguments) {
+        Some(([subject, sid, _], 2)) => Ok(Op::Subscribe {
+            subject,
+            group: None,
+            sid,
+        }),
+        Some(([subject, group, sid], 3)) => Ok(Op::Subscribe {
+            subject,
+            group: Some(group),
+            sid,
+        }),
+        _ => Err(DecodeError::BadArguments),
+    }
+}
+
+fn unsubscribe(arguments: &[u8]) -> Result<Op<'_>, DecodeError> {
+    match split::<2>(arguments) {
+        Some(([sid, _], 1)) => Ok(Op::Unsubscribe { sid, max: None }),
+        // The reference reads a maximum it cannot parse as none.
+        Some(([sid, max], 2)) => Ok(Op::Unsubscribe {
+            sid,
+            max: number(max).ok().filter(|max| *max > 0),
+        }),
+        _ => Err(DecodeError::BadArguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: usize = 1 << 20;
+
+    fn check(bytes: &[u8], expected: Result<Option<(Op<'_>, usize)>, DecodeError>) {
+        assert_eq!(decode(bytes, MAX), expected, "{}", bytes.escape_ascii());
+    }
+
+    fn publish_op<'a>(subject: &'a str, reply: Option<&'a str>, payload: &'a str) -> Op<'a> {
+        Op::Publish {
+            subject: subject.as_bytes(),
+            reply: reply.map(str::as_bytes),
+            headers: b"",
+            payload: payload.as_bytes(),
+            with_headers: false,
+        }
+    }
+
+    #[test]
+    fn every_verb_is_read() {
+        check(b"PING\r\n", Ok(Some((Op::Ping, 6))));
+        check(b"ping\nPONG\r\n", Ok(Some((Op::Ping, 5))));
+        check(
+            b"CONNECT {\"a\":1} \r\n",
+            Ok(Some((Op::Connect(b"{\"a\":1}"), 18))),
+        );
+        check(
+            b"PUB a 2\r\nhi\r\n",
+            Ok(Some((publish_op("a", None, "hi"), 13))),
+        );
+        check(
+            b"pub\ta  r\t0\r\n\r\n",
+            Ok(Some((publish_op("a", Some("r"), ""), 14))),
+        );
+        check(
+            b"HPUB a 12 14\r\nNATS/1.0\r\n\r\nhi\r\n",
+            Ok(Some((
+                Op::Publish {
+                    subject: b"a",
+                    reply: None,
+                    headers: b"NATS/1.0\r\n\r\n",
+                    payload: b"hi",
+                    with_headers: true,
+                },
+                30,
+            ))),
+        );
+        check(
+            b"SUB a.* 7\r\n",
+            Ok(Some((
+                Op::Subscribe {
+                    subject: b"a.*",
+                    group: None,
+                    sid: b"7",
+                },
+                11,
+            ))),
+        );
+        check(
+            b"SUB a g 7\r\n",
+            Ok(Some((
+                Op::Subscribe {
+                    subject: b"a",
+                    group: Some(b"g"),
+                    sid: b"7",
+                },
+                11,
+            ))),
+        );
+        check(
+            b"UNSUB 7 5\r\n",
+            Ok(Some((
+                Op::Unsubscribe {
+                    sid: b"7",
+                    max: Some(5),
+                },
+                11,
+            ))),
+        );
+        check(b"INFO {}\r\n", Ok(Some((Op::Ignored, 9))));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_as_the_reference_does() {
+        use DecodeError::{BadArguments, LineTooLong, PayloadTooLarge, UnknownOperation};
+        check(b"GET / HTTP/1.1\r\n", Err(UnknownOperation));
+        check(b"GET", Err(UnknownOperation));
+        check(b"PINGX", Err(UnknownOperation));
+        check(b"\r\n", Err(UnknownOperation));
+        check(b"PUB a 2\nhi\n", Err(UnknownOperation));
+        check(b"PUB a 2\r\nhiX", Err(UnknownOperation));
+        check(b"PUB a abc\r\n", Err(BadArguments));
+        check(b"PUB a -1\r\n", Err(BadArguments));
+        check(b"PUB a\r\n", Err(BadArguments));
+        check(b"HPUB a 9 2\r\n", Err(BadArguments));
+        check(b"SUB a b c d\r\n", Err(BadArguments));
+        check(b"PUB a 1048577\r\n", Err(PayloadTooLarge));
+        check(&[b'P'; 1], Ok(None));
+        let mut line = b"SUB ".to_vec();
+        line.resize(CONTROL_LINE_BYTES_MAX, b'a');
+        check(&line, Ok(None));
+        line.push(b'a');
+        check(&line, Err(LineTooLong));
+    }
+
+    #[test]
+    fn a_line_at_the_limit_passes_and_one_above_does_not() {
+        for (length, passes) in [
+            (CONTROL_LINE_BYTES_MAX, true),
+            (CONTROL_LINE_BYTES_MAX + 1, false),
+        ] {
+            let mut line = b"SUB ".to_vec();
+            line.resize(length - 2, b'a');
+            line.extend_from_slice(b" 1\r\n");
+            assert_eq!(decode(&line, MAX).is_ok(), passes, "{length}");
+        }
+    }
+
+    proptest! {
+        /// Arbitrary bytes never panic, and a prefix never decides otherwise than the whole.
+        #[test]
+        fn portions_do_not_matter(bytes in prop::collection::vec(prop_oneof![
+            Just(b'P'), Just(b'U'), Just(b'B'), Just(b' '), Just(b'\r'), Just(b'\n'), Just(b'1'), any::<u8>()
+        ], 0..40)) {
+            let whole = decode(&bytes, 16);
+            for cut in 0..bytes.len() {
+                match decode(&bytes[..cut], 16) {
+                    Ok(None) => {}
+                    Ok(Some((op, length))) => prop_assert_eq!(&whole, &Ok(Some((op, length)))),
+                    Err(error) => prop_assert_eq!(&whole, &Err(error)),
+                }
+            }
+        }
+    }
+}
