@@ -15,6 +15,9 @@ use crate::Histogram;
 use crate::host::{HostFacts, PathFacts};
 use crate::job::Job;
 
+/// Instance of the events that the server makes about a client (`lost`), numbered apart.
+pub const SERVER_INSTANCE: &str = "server";
+
 /// One event of one bench client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
@@ -24,9 +27,10 @@ pub struct Event {
     pub run: String,
     /// The client it came from.
     pub client: String,
-    /// Which process of that name: random, 16 hex digits.
+    /// Which process of that name: random, 16 hex digits; [`SERVER_INSTANCE`] when the server
+    /// tells it about the client.
     pub instance: String,
-    /// Number of the event within the instance, from 1; 0 for events made by the server.
+    /// Number of the event within the instance, from 1.
     pub n: u64,
     /// Wall clock, microseconds since 1970-01-01T00:00:00Z.
     pub at_us: u64,
@@ -266,6 +270,7 @@ pub struct Stopped {
     /// Why.
     pub reason: StopReason,
     /// From the start of the workers to the end of the last, microseconds.
+    #[serde(rename = "ran_us")]
     pub elapsed_us: u64,
     /// One entry per worker.
     pub workers: Vec<WorkerTotals>,
