@@ -1,1 +1,17 @@
-//! (skeleton)
+//! Calls to a server: typed requests over HTTP, messages over NATS, and the courier that brings a
+//! bench client's events to the server however often it goes away.
+//!
+//! Invariant: nothing here loses an event that was handed over: it is on disk before it is sent,
+//! and sent until the server acknowledged it as synced.
+//!
+//! Left to others: what the documents mean (`pinnace-proto`), what people see (the binary).
+
+pub mod api;
+pub mod courier;
+mod limits;
+pub mod messages;
+mod spool;
+
+pub use api::{Api, ApiError};
+pub use courier::{Courier, CourierError, Delivery};
+pub use messages::{Messages, MessagesError};

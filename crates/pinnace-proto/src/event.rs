@@ -44,6 +44,10 @@ pub struct Event {
 /// What happened; the tag is the last token of the topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event lives briefly; a box would only cost words"
+)]
 pub enum Body {
     /// The workers are about to start.
     Started(Started),

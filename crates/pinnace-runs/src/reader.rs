@@ -89,6 +89,13 @@ impl Reader {
         }))
     }
 
+    /// True when a client ever started in `run`.
+    pub fn exists(&self, run: &str) -> Result<bool, Error> {
+        let connection = self.connect()?;
+        let mut statement = connection.prepare("SELECT 1 FROM runs WHERE id = ?1")?;
+        Ok(statement.exists([run])?)
+    }
+
     /// The instance that takes part in `run` as `client`, if one ever started.
     pub fn instance_of(&self, run: &str, client: &str) -> Result<Option<String>, Error> {
         let connection = self.connect()?;

@@ -1,1 +1,32 @@
-//! (skeleton)
+//! The harbour: one server process with its two doors, its roster and its collector.
+//!
+//! ```text
+//!   NATS door ─┐                ┌─ HTTP door          bytes ⇄ meaning, limits
+//!              └──── broker ────┘                     live subscriptions and queues
+//!                      │
+//!                  collector ──── run database        bench events become runs
+//! ```
+//!
+//! Invariants: every handler of every door is given a [`caller::Caller`]; one function decides what
+//! it may do; nothing a peer sends is allocated for by a number the peer gave, or logged raw.
+//!
+//! Left to others: what messages and queues are (`pinnace-topics`), what figures mean
+//! (`pinnace-report`), flags, signals and files a person asked for (the binary).
+
+pub mod caller;
+mod clock;
+mod collector;
+mod harbour;
+mod http_door;
+mod idle;
+pub mod limits;
+mod lock;
+mod nats_door;
+mod presence;
+mod roster;
+mod server;
+mod settings;
+
+pub use lock::LockError;
+pub use server::{Running, StartError, StopCause};
+pub use settings::Settings;

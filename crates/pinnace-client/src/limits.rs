@@ -1,0 +1,16 @@
+//! Times and sizes of this crate, named with their units.
+
+use std::time::Duration;
+
+/// An HTTP request that is not a long-poll is answered within this time.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection is made within this time.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A durable publish is acknowledged within this time, or tried again.
+pub(crate) const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest pause between tries to reach a server that went away.
+pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Largest answer read, bytes: a whole run's record is the largest there is.
+pub(crate) const ANSWER_BYTES_MAX: u64 = 1 << 30;
+/// Finished event logs kept at the client.
+pub(crate) const EVENT_LOGS_MAX: usize = 50;

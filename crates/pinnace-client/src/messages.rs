@@ -1,0 +1,135 @@
+//! Live messages over the NATS door, for programs that listen or ask.
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Subscriber};
+
+use crate::limits::{CONNECT_TIMEOUT, RETRY_PAUSE_MAX};
+
+/// A connection to the NATS door that is re-made by itself when it breaks.
+#[derive(Clone)]
+pub struct Messages {
+    client: Client,
+}
+
+/// Why messages do not flow.
+#[derive(Debug, thiserror::Error)]
+pub enum MessagesError {
+    /// Nobody answers there.
+    #[error("no NATS door answers at {address}: {reason}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// The topic, pattern or queue group is not well formed.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody listens on the topic of a request.
+    #[error("nobody listens on `{0}`")]
+    NoResponders(String),
+    /// No answer in time.
+    #[error("no answer on `{0}` within {1:?}")]
+    Timeout(String, Duration),
+}
+
+/// What a connection tells about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is there (again).
+    Connected,
+    /// It broke; it is being re-made.
+    Disconnected,
+}
+
+impl Messages {
+    /// Connects as `name`; `changed` is told of every break and return.
+    pub async fn connect(
+        address: &str,
+        name: &str,
+        changed: impl Fn(Change) + Send + Sync + 'static,
+    ) -> Result<Self, MessagesError> {
+        let changed = std::sync::Arc::new(changed);
+        let options = ConnectOptions::new()
+            .name(name)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .ignore_discovered_servers()
+            .reconnect_delay_callback(|attempt| {
+                RETRY_PAUSE_MAX.min(Duration::from_millis(20 << attempt.min(10)))
+            })
+            .event_callback(move |event| {
+                let changed = changed.clone();
+                async move {
+                    match event {
+                        async_nats::Event::Connected => changed(Change::Connected),
+                        async_nats::Event::Disconnected => changed(Change::Disconnected),
+                        _ => {}
+                    }
+                }
+            });
+        let client =
+            options
+                .connect(address)
+                .await
+                .map_err(|error| MessagesError::Unreachable {
+                    address: address.to_owned(),
+                    reason: error.to_string(),
+                })?;
+        Ok(Self { client })
+    }
+
+    /// Number of the current connection at the server.
+    pub fn connection(&self) -> u64 {
+        self.client.server_info().client_id
+    }
+
+    /// Live messages of a pattern, shared with the members of `group` if one is given.
+    pub async fn subscribe(
+        &self,
+        pattern: &str,
+        group: Option<&str>,
+    ) -> Result<Subscriber, MessagesError> {
+        let refused = |error: async_nats::SubscribeError| MessagesError::Refused(error.to_string());
+        let pattern = pattern.to_owned();
+        let subscriber = match group {
+            Some(group) => self.client.queue_subscribe(pattern, group.to_owned()).await,
+            None => self.client.subscribe(pattern).await,
+        }
+        .map_err(refused)?;
+        self.flush().await?;
+        Ok(subscriber)
+    }
+
+    /// Asks and waits for one answer.
+    pub async fn request(
+        &self,
+        topic: &str,
+        payload: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Vec<u8>, MessagesError> {
+        let request = async_nats::Request::new()
+            .payload(payload.into())
+            .timeout(Some(patience));
+        match self.client.send_request(topic.to_owned(), request).await {
+            Ok(answer) => Ok(answer.payload.into()),
+            Err(error) => Err(match error.kind() {
+                async_nats::RequestErrorKind::NoResponders => {
+                    MessagesError::NoResponders(topic.to_owned())
+                }
+                async_nats::RequestErrorKind::TimedOut => {
+                    MessagesError::Timeout(topic.to_owned(), patience)
+                }
+                _ => MessagesError::Refused(error.to_string()),
+            }),
+        }
+    }
+
+    /// Returns when everything sent has reached the server.
+    pub async fn flush(&self) -> Result<(), MessagesError> {
+        self.client
+            .flush()
+            .await
+            .map_err(|error| MessagesError::Refused(error.to_string()))
+    }
+}

@@ -1,0 +1,118 @@
+//! What all parts of one server share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use pinnace_proto::api::Info;
+use pinnace_runs::Reader;
+use pinnace_topics::{Batch, Broker, Message, Publisher};
+use tokio::sync::{Notify, watch};
+
+use crate::collector::Command;
+use crate::limits::CONNECTIONS_MAX;
+use crate::roster::Roster;
+
+/// Shared by the doors, the collector's front and the idle watch.
+pub(crate) struct Harbour {
+    pub(crate) broker: Broker,
+    pub(crate) info: Info,
+    pub(crate) roster: Roster,
+    pub(crate) runs: Reader,
+    /// To the collector, the one owner of the run database.
+    pub(crate) collector: mpsc::Sender<Command>,
+    /// Open connections of both doors.
+    pub(crate) connections: watch::Sender<usize>,
+    /// Wakes publishers that paused because a receiver was far behind.
+    pub(crate) drained: Arc<Notify>,
+    /// True once the server is going down.
+    pub(crate) stopping: watch::Sender<bool>,
+    /// What storage problems were found when the log was opened, for health.
+    pub(crate) damage: Vec<String>,
+    next_connection: AtomicU64,
+    own_publisher: Mutex<Publisher>,
+}
+
+impl Harbour {
+    pub(crate) fn new(
+        broker: Broker,
+        info: Info,
+        runs: Reader,
+        collector: mpsc::Sender<Command>,
+        damage: Vec<String>,
+    ) -> Self {
+        let own_publisher = Mutex::new(broker.publisher());
+        Self {
+            broker,
+            info,
+            roster: Roster::default(),
+            runs,
+            collector,
+            connections: watch::Sender::new(0),
+            drained: Arc::new(Notify::new()),
+            stopping: watch::Sender::new(false),
+            damage,
+            next_connection: AtomicU64::new(1),
+            own_publisher,
+        }
+    }
+
+    /// Number of a new connection.
+    pub(crate) fn connection_number(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a connection while the guard lives; `None` when there are too many.
+    pub(crate) fn admit(&self) -> Option<Admitted<'_>> {
+        let mut admitted = false;
+        self.connections.send_modify(|open| {
+            if *open < CONNECTIONS_MAX {
+                *open += 1;
+                admitted = true;
+            }
+        });
+        admitted.then_some(Admitted {
+            connections: &self.connections,
+        })
+    }
+
+    /// Publishes a document of the server's own; delivery to live subscribers is done on return.
+    pub(crate) fn publish<T: serde::Serialize>(&self, topic: &str, document: &T) {
+        let payload = match serde_json::to_vec(document) {
+            Ok(payload) => payload,
+            Err(error) => return tracing::error!(topic, %error, "a document of ours is no JSON"),
+        };
+        self.publish_bytes(topic.as_bytes(), &payload);
+    }
+
+    /// Publishes bytes of the server's own, such as the answer to a durable publish.
+    pub(crate) fn publish_bytes(&self, topic: &[u8], payload: &[u8]) {
+        let message = Message {
+            topic,
+            reply: None,
+            headers: b"",
+            payload,
+        };
+        let mut batch = Batch::default();
+        let result = self
+            .own_publisher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .publish(&message, None, &mut batch, None);
+        batch.flush();
+        if let Err(error) = result {
+            let topic = String::from_utf8_lossy(topic);
+            tracing::error!(%topic, %error, "the server could not publish");
+        }
+    }
+}
+
+/// An open connection, counted.
+pub(crate) struct Admitted<'a> {
+    connections: &'a watch::Sender<usize>,
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.connections.send_modify(|open| *open -= 1);
+    }
+}

@@ -1,0 +1,130 @@
+//! The HTTP door: topics at the root, the system's own pages under `/-/`.
+//!
+//! The accept loop is ours, so that the limits are too: head size, time for head and body, number
+//! of connections. Each connection keeps one publisher with its match cache.
+
+mod answer;
+mod path;
+mod request;
+mod runs;
+mod system;
+mod topics;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pinnace_topics::Publisher;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::caller::Caller;
+use crate::harbour::Harbour;
+use crate::limits::{DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT};
+use answer::{Answer, Failure};
+use path::Route;
+
+/// What a handler works with, besides the request.
+struct Context {
+    harbour: Arc<Harbour>,
+    caller: Caller,
+    publisher: Mutex<Publisher>,
+}
+
+/// Accepts until the server stops, then lets open requests end.
+pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
+    let mut stopping = harbour.stopping.subscribe();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                connections.spawn(converse(stream, address, harbour.clone()));
+            }
+            Err(error) => crate::server::rest_after_accept_error("http", &error).await,
+        }
+    }
+    let _ = tokio::time::timeout(DRAIN_MAX, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>) {
+    let Some(_admitted) = harbour.admit() else {
+        tracing::warn!(%address, "maximum connections exceeded");
+        return;
+    };
+    let _ = stream.set_nodelay(true);
+    let context = Arc::new(Context {
+        caller: Caller::admit(address),
+        publisher: Mutex::new(harbour.broker.publisher()),
+        harbour: harbour.clone(),
+    });
+    let service = service_fn(|request| {
+        let context = context.clone();
+        async move { Ok::<_, Infallible>(handle(&context, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HTTP_HEADER_TIMEOUT)
+        .max_buf_size(HTTP_HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let mut stopping = harbour.stopping.subscribe();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopping.wait_for(|stopping| *stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "http connection ended");
+    }
+}
+
+async fn handle(context: &Context, request: Request<Incoming>) -> Answer {
+    let method = request.method().clone();
+    let answered = match path::route(request.uri().path()) {
+        Ok(route) => dispatch(context, &route, request).await,
+        Err(failure) => Err(failure),
+    };
+    answered.unwrap_or_else(|failure| {
+        tracing::debug!(address = %context.caller.address, %method, %failure, "request refused");
+        failure.into_answer()
+    })
+}
+
+async fn dispatch(
+    context: &Context,
+    route: &Route,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    match route {
+        Route::Root => system::root(&request),
+        Route::System(segments) => {
+            let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+            system::handle(context, &segments, request).await
+        }
+        Route::Topic(topic) => match *request.method() {
+            Method::POST => topics::publish(context, topic, request).await,
+            Method::GET => topics::show(context, topic),
+            _ => Err(Failure::method_not_allowed("GET, POST")),
+        },
+        Route::Queue(topic, subscriber) => match *request.method() {
+            Method::POST => topics::subscribe(context, topic, subscriber, &request).await,
+            Method::GET => topics::fetch(context, topic, subscriber, &request).await,
+            Method::DELETE => topics::unsubscribe(context, topic, subscriber).await,
+            _ => Err(Failure::method_not_allowed("DELETE, GET, POST")),
+        },
+    }
+}

@@ -1,0 +1,132 @@
+//! The system's own pages: health, info, roster, topics; `runs` has a file of its own.
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use pinnace_proto::DOCUMENT_VERSION;
+use pinnace_proto::api::{Clients, Health, Topics};
+use pinnace_topics::StorageState;
+use serde_json::json;
+
+use super::answer::{self, Answer, Failure};
+use super::{Context, request, runs, topics};
+use crate::caller::Action;
+use crate::clock::now_us;
+use crate::harbour::Harbour;
+
+/// `GET /`: where everything is.
+pub(super) fn root(request: &Request<Incoming>) -> Result<Answer, Failure> {
+    only_get(request)?;
+    answer::json(&json!({
+        "v": DOCUMENT_VERSION,
+        "server": "pinnace",
+        "links": {
+            "health": "/-/health", "ready": "/-/ready", "info": "/-/info",
+            "clients": "/-/clients", "topics": "/-/topics", "runs": "/-/runs",
+        },
+        "try": "curl -d hi http://HOST/alerts",
+    }))
+}
+
+/// Everything under `/-/`.
+pub(super) async fn handle(
+    context: &Context,
+    segments: &[&str],
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    if !context.caller.may(Action::Look) {
+        return Err(Failure::forbidden());
+    }
+    match segments {
+        ["runs", rest @ ..] => runs::handle(context, rest, request).await,
+        ["query"] => runs::query(context, request).await,
+        ["health"] => health(&context.harbour, &request),
+        ["ready"] => ready(&context.harbour, &request),
+        ["info"] => {
+            only_get(&request)?;
+            request::parameters(request.uri(), &[])?;
+            answer::json(&context.harbour.info)
+        }
+        ["clients"] => clients(&context.harbour, &request),
+        ["topics"] => list_topics(&context.harbour, &request),
+        _ => Err(Failure::not_found(
+            "no-such-path",
+            format!(
+                "there is no /-/{}; GET / lists what there is",
+                segments.join("/")
+            ),
+        )),
+    }
+}
+
+/// Refuses all but GET.
+pub(super) fn only_get(request: &Request<Incoming>) -> Result<(), Failure> {
+    if request.method() == Method::GET {
+        Ok(())
+    } else {
+        Err(Failure::method_not_allowed("GET"))
+    }
+}
+
+/// Alive, and if something is wrong: what. 200 as long as the process can answer.
+fn health(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+    only_get(request)?;
+    request::parameters(request.uri(), &[])?;
+    answer::json(&health_of(harbour))
+}
+
+/// 200 when messages can be stored, 503 with the reason when not.
+fn ready(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+    only_get(request)?;
+    let mut answer = answer::json(&health_of(harbour))?;
+    let stopping = *harbour.stopping.borrow();
+    if stopping || !matches!(harbour.broker.state(), StorageState::Ok) {
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    Ok(answer)
+}
+
+fn health_of(harbour: &Harbour) -> Health {
+    let mut problems = harbour.damage.clone();
+    let status = match harbour.broker.state() {
+        StorageState::Failed(reason) => {
+            problems.push(format!("storage has failed, restart the server: {reason}"));
+            "failed"
+        }
+        StorageState::Full(reason) => {
+            problems.push(format!("storage is full, free some space: {reason}"));
+            "degraded"
+        }
+        StorageState::Ok if problems.is_empty() => "ok",
+        StorageState::Ok => "degraded",
+    };
+    Health {
+        v: DOCUMENT_VERSION,
+        status: status.to_owned(),
+        problems,
+    }
+}
+
+fn clients(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+    only_get(request)?;
+    let history = !request::parameters(request.uri(), &["history"])?.is_empty();
+    let clients = harbour.roster.list(history, now_us());
+    answer::json(&Clients {
+        v: DOCUMENT_VERSION,
+        clients,
+    })
+}
+
+fn list_topics(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+    only_get(request)?;
+    request::parameters(request.uri(), &[])?;
+    let topics = harbour
+        .broker
+        .topics()
+        .into_iter()
+        .map(topics::topic_entry)
+        .collect();
+    answer::json(&Topics {
+        v: DOCUMENT_VERSION,
+        topics,
+    })
+}

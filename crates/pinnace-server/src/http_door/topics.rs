@@ -1,0 +1,345 @@
+//! `/<topic>` and `/<topic>/<subscriber>`: publish, subscribe, fetch, unsubscribe.
+
+use std::fmt::Write as _;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use base64::Engine as _;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::{Request, StatusCode};
+use pinnace_proto::api::{QueueEntry, TopicEntry};
+use pinnace_topics::{Batch, Message, PublishError, QueueStatus, Start, StoreError, Stored};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Context;
+use super::answer::{self, Answer, Failure};
+use super::request;
+use crate::caller::Action;
+use crate::limits::{FETCH_MESSAGES_MAX, PAYLOAD_BYTES_MAX, WAIT_MAX};
+
+/// `POST /<topic>`: 200 once the message is as safe as its subscribers asked for.
+pub(super) async fn publish(
+    context: &Context,
+    topic: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    permit(context, Action::Publish)?;
+    request::parameters(request.uri(), &[])?;
+    let headers = request::to_block(request.headers());
+    let payload = request::body(request, PAYLOAD_BYTES_MAX.saturating_sub(headers.len())).await?;
+    let (done, stored) = oneshot::channel();
+    let message = Message {
+        topic: topic.as_bytes(),
+        reply: None,
+        headers: &headers,
+        payload: &payload,
+    };
+    let mut batch = Batch::default();
+    let published = context
+        .publisher
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .publish(
+            &message,
+            None,
+            &mut batch,
+            Some(Box::new(|result| drop(done.send(result)))),
+        );
+    batch.flush();
+    let published = published.map_err(publish_failure)?;
+    let mut answer = answer::empty();
+    let headers = answer.headers_mut();
+    if published.seq.is_some() {
+        let seq = synced(stored).await?;
+        headers.insert("pinnace-seq", HeaderValue::from(seq));
+    }
+    headers.insert("pinnace-queues", HeaderValue::from(published.queues));
+    headers.insert("pinnace-live", HeaderValue::from(published.live));
+    Ok(answer)
+}
+
+/// `GET /<topic>`: who subscribes, and what waits for them.
+pub(super) fn show(context: &Context, topic: &str) -> Result<Answer, Failure> {
+    permit(context, Action::Look)?;
+    let found = context
+        .harbour
+        .broker
+        .topics()
+        .into_iter()
+        .find(|t| t.topic == topic.as_bytes());
+    let entry = match found {
+        Some(status) => topic_entry(status),
+        None => TopicEntry {
+            topic: topic.to_owned(),
+            live: 0,
+            subscribers: Vec::new(),
+        },
+    };
+    answer::json(&entry)
+}
+
+/// A topic's status as the documents show it.
+pub(super) fn topic_entry(status: pinnace_topics::TopicStatus) -> TopicEntry {
+    TopicEntry {
+        topic: String::from_utf8_lossy(&status.topic).into_owned(),
+        live: status.live,
+        subscribers: status.queues.into_iter().map(queue_entry).collect(),
+    }
+}
+
+fn queue_entry(status: QueueStatus) -> QueueEntry {
+    QueueEntry {
+        name: status.name,
+        waiting: status.waiting,
+        oldest_seq: status.oldest_seq,
+        oldest_us: status.oldest_us,
+    }
+}
+
+/// `POST /<topic>/<subscriber>`: 200, also when it was subscribed already.
+pub(super) async fn subscribe(
+    context: &Context,
+    topic: &str,
+    subscriber: &str,
+    request: &Request<Incoming>,
+) -> Result<Answer, Failure> {
+    permit(context, Action::Subscribe)?;
+    let mut start = Start::New;
+    for (_, value) in request::parameters(request.uri(), &["from"])? {
+        start = match value.as_str() {
+            "first" => Start::First,
+            "new" => Start::New,
+            other => {
+                let detail = format!("from is `first` or `new`, not `{other}`");
+                return Err(Failure::bad_request("bad-parameter", detail));
+            }
+        };
+    }
+    let (done, stored) = oneshot::channel();
+    context
+        .harbour
+        .broker
+        .create_queue(
+            topic.as_bytes(),
+            subscriber,
+            start,
+            Box::new(|result| drop(done.send(result))),
+        )
+        .map_err(queue_failure)?;
+    synced(stored).await?;
+    Ok(answer::empty())
+}
+
+/// `DELETE /<topic>/<subscriber>`: 200, or 404 when there was no such subscription.
+pub(super) async fn unsubscribe(
+    context: &Context,
+    topic: &str,
+    subscriber: &str,
+) -> Result<Answer, Failure> {
+    permit(context, Action::Subscribe)?;
+    let (done, stored) = oneshot::channel();
+    let existed = context
+        .harbour
+        .broker
+        .delete_queue(
+            topic.as_bytes(),
+            subscriber,
+            Box::new(|result| drop(done.send(result))),
+        )
+        .map_err(queue_failure)?;
+    if !existed {
+        return Err(no_such_subscription(topic, subscriber));
+    }
+    synced(stored).await?;
+    Ok(answer::empty())
+}
+
+/// `GET /<topic>/<subscriber>`: the next message, consumed; 204 when none waits.
+pub(super) async fn fetch(
+    context: &Context,
+    topic: &str,
+    subscriber: &str,
+    request: &Request<Incoming>,
+) -> Result<Answer, Failure> {
+    permit(context, Action::Subscribe)?;
+    let mut wait = Duration::ZERO;
+    let mut max = None;
+    for (name, value) in request::parameters(request.uri(), &["wait", "max"])? {
+        if name == "wait" {
+            wait = request::duration("wait", &value, WAIT_MAX)?;
+        } else {
+            max = Some(message_count(&value)?);
+        }
+    }
+    let deadline = Instant::now() + wait;
+    loop {
+        let messages = take(context, topic, subscriber, max.unwrap_or(1)).await?;
+        if let (Some(_), false) = (max, messages.is_empty()) {
+            return Ok(answer::with_body("application/x-ndjson", lines(&messages)));
+        }
+        if let Some(message) = messages.into_iter().next() {
+            return Ok(single(message));
+        }
+        if !somebody_published(context, topic, subscriber, deadline).await? {
+            return Ok(answer::status(StatusCode::NO_CONTENT));
+        }
+    }
+}
+
+fn message_count(text: &str) -> Result<usize, Failure> {
+    match text.parse() {
+        Ok(count) if (1..=FETCH_MESSAGES_MAX).contains(&count) => Ok(count),
+        _ => {
+            let detail = format!("max is a number from 1 to {FETCH_MESSAGES_MAX}, not `{text}`");
+            Err(Failure::bad_request("bad-parameter", detail))
+        }
+    }
+}
+
+async fn take(
+    context: &Context,
+    topic: &str,
+    subscriber: &str,
+    max: usize,
+) -> Result<Vec<Stored>, Failure> {
+    let (done, taken) = oneshot::channel();
+    let result = context.harbour.broker.take(
+        topic.as_bytes(),
+        subscriber,
+        max,
+        Box::new(|result| drop(done.send(result))),
+    );
+    match result {
+        Ok(()) => {}
+        Err(pinnace_topics::Error::NoSuchQueue) => {
+            return Err(no_such_subscription(topic, subscriber));
+        }
+        Err(error) => return Err(queue_failure(error)),
+    }
+    match taken.await {
+        Ok(result) => result.map_err(store_failure),
+        Err(_) => Err(Failure::unavailable("the server is stopping")),
+    }
+}
+
+/// Waits until a message may wait in the queue; false when the time is over.
+async fn somebody_published(
+    context: &Context,
+    topic: &str,
+    subscriber: &str,
+    deadline: Instant,
+) -> Result<bool, Failure> {
+    if Instant::now() >= deadline {
+        return Ok(false);
+    }
+    let (wake, woken) = oneshot::channel();
+    context
+        .harbour
+        .broker
+        .notify(
+            topic.as_bytes(),
+            subscriber,
+            Box::new(|| drop(wake.send(()))),
+        )
+        .map_err(|_| no_such_subscription(topic, subscriber))?;
+    let mut stopping = context.harbour.stopping.subscribe();
+    tokio::select! {
+        _ = woken => Ok(true),
+        () = tokio::time::sleep_until(deadline) => Ok(false),
+        _ = stopping.wait_for(|stopping| *stopping) => Ok(false),
+    }
+}
+
+fn single(message: Stored) -> Answer {
+    let mut answer = answer::empty();
+    request::restore_headers(&message.headers, answer.headers_mut());
+    answer
+        .headers_mut()
+        .insert("pinnace-seq", HeaderValue::from(message.seq));
+    *answer.body_mut() = Bytes::from(message.payload).into();
+    answer
+}
+
+/// One JSON object a line: `text` when the payload is UTF-8, else `base64`.
+fn lines(messages: &[Stored]) -> String {
+    let mut lines = String::new();
+    for message in messages {
+        let mut headers = HeaderMap::new();
+        request::restore_headers(&message.headers, &mut headers);
+        let headers: serde_json::Map<_, _> = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into(),
+                )
+            })
+            .collect();
+        let (encoding, payload) = match std::str::from_utf8(&message.payload) {
+            Ok(text) => ("text", text.to_owned()),
+            Err(_) => {
+                let encoder = base64::engine::general_purpose::STANDARD;
+                ("base64", encoder.encode(&message.payload))
+            }
+        };
+        let line = serde_json::json!({
+            "seq": message.seq,
+            "topic": String::from_utf8_lossy(&message.topic),
+            "published_us": message.published_us,
+            "headers": headers,
+            encoding: payload,
+        });
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "{line}");
+    }
+    lines
+}
+
+fn permit(context: &Context, action: Action) -> Result<(), Failure> {
+    if context.caller.may(action) {
+        Ok(())
+    } else {
+        Err(Failure::forbidden())
+    }
+}
+
+async fn synced(stored: oneshot::Receiver<Result<u64, StoreError>>) -> Result<u64, Failure> {
+    match stored.await {
+        Ok(result) => result.map_err(store_failure),
+        Err(_) => Err(Failure::unavailable("the server is stopping")),
+    }
+}
+
+fn no_such_subscription(topic: &str, subscriber: &str) -> Failure {
+    let detail = format!(
+        "`{subscriber}` is not subscribed to `{topic}`; subscribe with POST /{topic}/{subscriber}"
+    );
+    Failure::not_found("no-such-subscription", detail)
+}
+
+fn publish_failure(error: PublishError) -> Failure {
+    match error {
+        PublishError::QueueLimit { .. } => Failure::no_room("queue-limit", error.to_string()),
+        PublishError::Store(error) => store_failure(error),
+        _ => Failure::bad_request("bad-message", error.to_string()),
+    }
+}
+
+fn queue_failure(error: pinnace_topics::Error) -> Failure {
+    match error {
+        pinnace_topics::Error::NoSuchQueue => {
+            Failure::not_found("no-such-subscription", error.to_string())
+        }
+        pinnace_topics::Error::Store(error) => store_failure(error),
+        _ => Failure::bad_request("bad-subscription", error.to_string()),
+    }
+}
+
+fn store_failure(error: StoreError) -> Failure {
+    match error {
+        StoreError::Full(_) => Failure::no_room("storage-full", error.to_string()),
+        _ => Failure::unavailable(error.to_string()),
+    }
+}

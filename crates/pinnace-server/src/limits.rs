@@ -1,0 +1,53 @@
+//! Every limit of the doors, named with its unit. Relations are asserted at the end.
+
+use std::time::Duration;
+
+/// Largest message either door takes, headers and payload together, bytes.
+pub const PAYLOAD_BYTES_MAX: usize = pinnace_nats::limits::PAYLOAD_BYTES_MAX;
+/// Largest body of a system request (a join, a query), bytes.
+pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Longest name of a subscriber in an HTTP path, bytes.
+pub const SUBSCRIBER_BYTES_MAX: usize = 255;
+/// Longest topic in an HTTP path, bytes.
+pub const TOPIC_BYTES_MAX: usize = 1_024;
+/// Most messages one fetch hands out.
+pub const FETCH_MESSAGES_MAX: usize = 1_000;
+/// Longest wait of a fetch.
+pub const WAIT_MAX: Duration = Duration::from_secs(600);
+/// Request line and headers of an HTTP request must be here within this time.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A body must be here within this time.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Buffer for the head of one HTTP request, bytes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes read from a NATS connection at a time.
+pub const READ_BYTES: usize = 64 << 10;
+/// A NATS client further behind than this is disconnected, bytes.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// A publisher pauses while a receiver is further behind than this, bytes.
+pub const PENDING_BYTES_PAUSE: usize = 8 << 20;
+/// Longest such pause; after it the publisher goes on.
+pub const PAUSE_MAX: Duration = Duration::from_millis(10);
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// Time between pings to a silent NATS client.
+pub const PING_INTERVAL: Duration = Duration::from_secs(120);
+/// Unanswered pings after which a connection is stale.
+pub const PINGS_UNANSWERED_MAX: u32 = 2;
+/// A connection being closed has this long to take its last words.
+pub const LINGER: Duration = Duration::from_millis(500);
+/// Connections of both doors together.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Past connections the roster remembers.
+pub const ROSTER_HISTORY_MAX: usize = 10_000;
+
+/// Events the collector stores in one transaction.
+pub const COLLECT_EVENTS_MAX: usize = 512;
+/// Missed heartbeats after which a client is lost.
+pub const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// Open doors wait this long for their connections to end when the server stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+const _: () = assert!(PENDING_BYTES_PAUSE < PENDING_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX < PENDING_BYTES_PAUSE);

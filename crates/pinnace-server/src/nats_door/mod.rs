@@ -1,0 +1,36 @@
+//! The NATS door: accepts connections and runs each as a task of its own.
+//!
+//! A task reads what is there, carries out every complete operation, and only then writes, once
+//! for each receiver it touched, from its own thread; a receiver whose socket is full is finished by
+//! that receiver's writer task. So a flood costs few system calls and a reader never waits for a
+//! slow one.
+
+mod connection;
+mod outbox;
+mod session;
+mod sink;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::caller::Caller;
+use crate::harbour::Harbour;
+
+/// Accepts until the server stops.
+pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
+    let mut stopping = harbour.stopping.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let caller = Caller::admit(address);
+                tokio::spawn(connection::run(stream, caller, harbour.clone()));
+            }
+            Err(error) => crate::server::rest_after_accept_error("nats", &error).await,
+        }
+    }
+}

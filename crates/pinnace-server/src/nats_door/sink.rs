@@ -1,0 +1,71 @@
+//! The receiving end of one NATS subscription: a message becomes `MSG` in its connection's outbox.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pinnace_nats::write_msg;
+use pinnace_topics::{Batch, Message, Sink};
+
+use super::outbox::Outbox;
+
+/// No limit on the number of messages.
+const UNLIMITED: u64 = u64::MAX;
+
+pub(super) struct Subscription {
+    outbox: Arc<Outbox>,
+    sid: Box<[u8]>,
+    with_headers: bool,
+    delivered: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Subscription {
+    pub(super) fn new(outbox: Arc<Outbox>, sid: &[u8], with_headers: bool) -> Self {
+        Self {
+            outbox,
+            sid: sid.into(),
+            with_headers,
+            delivered: AtomicU64::new(0),
+            max: AtomicU64::new(UNLIMITED),
+        }
+    }
+
+    /// Ends it after `max` messages in all; true when it had that many already.
+    pub(super) fn limit(&self, max: u64) -> bool {
+        self.max.store(max, Ordering::Release);
+        self.delivered.load(Ordering::Acquire) >= max
+    }
+}
+
+impl Sink for Subscription {
+    #[inline]
+    fn deliver(&self, message: &Message<'_>, batch: &mut Batch) -> bool {
+        let number = self.delivered.fetch_add(1, Ordering::AcqRel) + 1;
+        let max = self.max.load(Ordering::Acquire);
+        if number > max {
+            return false;
+        }
+        let headers = if self.with_headers {
+            message.headers
+        } else {
+            b""
+        };
+        let taken = self.outbox.add(|bytes| {
+            write_msg(
+                bytes,
+                message.topic,
+                &self.sid,
+                message.reply,
+                headers,
+                message.payload,
+            );
+        });
+        if taken && self.outbox.touch() {
+            batch.touch(self.outbox.clone());
+        }
+        if number == max {
+            self.outbox.use_up(&self.sid);
+        }
+        taken
+    }
+}

@@ -1,0 +1,176 @@
+//! Who is connected, and who was: the NATS connections of this server process.
+//!
+//! Invariant: every entry is added once and leaves once; the history is bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pinnace_proto::DOCUMENT_VERSION;
+use pinnace_proto::api::ClientEntry;
+use pinnace_proto::event::{BenchIdentity, Presence};
+
+use crate::limits::ROSTER_HISTORY_MAX;
+
+/// The roster; shared by the doors.
+#[derive(Default)]
+pub(crate) struct Roster {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    present: BTreeMap<u64, Guest>,
+    past: VecDeque<ClientEntry>,
+}
+
+#[derive(Clone, Debug)]
+struct Guest {
+    name: String,
+    address: SocketAddr,
+    since_us: u64,
+    bench: Option<BenchIdentity>,
+}
+
+impl Guest {
+    fn kind(&self) -> &'static str {
+        if self.bench.is_some() {
+            "bench"
+        } else {
+            "nats"
+        }
+    }
+}
+
+impl Roster {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client said who it is (again).
+    pub(crate) fn arrive(
+        &self,
+        connection: u64,
+        name: String,
+        address: SocketAddr,
+        now_us: u64,
+    ) -> Presence {
+        let mut state = self.lock();
+        let guest = state.present.entry(connection).or_insert_with(|| Guest {
+            name: String::new(),
+            address,
+            since_us: now_us,
+            bench: None,
+        });
+        guest.name = name;
+        presence(connection, guest, None)
+    }
+
+    /// A connection takes part in a run; false when there is no such connection.
+    pub(crate) fn join(&self, connection: u64, bench: BenchIdentity) -> bool {
+        match self.lock().present.get_mut(&connection) {
+            Some(guest) => {
+                guest.bench = Some(bench);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A connection closed.
+    pub(crate) fn leave(&self, connection: u64, reason: &str, now_us: u64) -> Option<Presence> {
+        let mut state = self.lock();
+        let guest = state.present.remove(&connection)?;
+        let duration_us = now_us.saturating_sub(guest.since_us);
+        if state.past.len() == ROSTER_HISTORY_MAX {
+            state.past.pop_front();
+        }
+        state
+            .past
+            .push_back(entry(connection, &guest, duration_us, Some(reason)));
+        Some(presence(connection, &guest, Some((duration_us, reason))))
+    }
+
+    /// The connected, and with `history` those that left, oldest first.
+    pub(crate) fn list(&self, history: bool, now_us: u64) -> Vec<ClientEntry> {
+        let state = self.lock();
+        let past = state.past.iter().filter(|_| history).cloned();
+        let present = state.present.iter().map(|(connection, guest)| {
+            entry(
+                *connection,
+                guest,
+                now_us.saturating_sub(guest.since_us),
+                None,
+            )
+        });
+        past.chain(present).collect()
+    }
+}
+
+fn entry(connection: u64, guest: &Guest, duration_us: u64, reason: Option<&str>) -> ClientEntry {
+    ClientEntry {
+        connection,
+        name: guest.name.clone(),
+        kind: guest.kind().to_owned(),
+        address: guest.address.to_string(),
+        since_us: guest.since_us,
+        duration_us,
+        reason: reason.map(str::to_owned),
+    }
+}
+
+fn presence(connection: u64, guest: &Guest, left: Option<(u64, &str)>) -> Presence {
+    Presence {
+        v: DOCUMENT_VERSION,
+        connection,
+        name: guest.name.clone(),
+        kind: guest.kind().to_owned(),
+        address: guest.address.to_string(),
+        since_us: guest.since_us,
+        duration_us: left.map(|(duration_us, _)| duration_us),
+        reason: left.map(|(_, reason)| reason.to_owned()),
+        bench: guest.bench.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_come_join_and_leave_a_trace() {
+        let roster = Roster::default();
+        let address: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        roster.arrive(1, "a".into(), address, 100);
+        roster.arrive(2, "b".into(), address, 200);
+        let bench = BenchIdentity {
+            run: "r".into(),
+            client: "c".into(),
+            instance: "i".into(),
+        };
+        assert!(roster.join(2, bench.clone()));
+        assert!(!roster.join(3, bench.clone()));
+        let left = roster.leave(2, "gone", 700).unwrap();
+        assert_eq!((left.duration_us, left.bench), (Some(500), Some(bench)));
+        assert!(roster.leave(2, "gone", 700).is_none());
+        assert_eq!(roster.list(false, 700).len(), 1);
+        let all = roster.list(true, 700);
+        assert_eq!(
+            (all[0].kind.as_str(), all[0].reason.as_deref()),
+            ("bench", Some("gone"))
+        );
+        assert_eq!((all[1].kind.as_str(), all[1].duration_us), ("nats", 600));
+    }
+
+    #[test]
+    fn history_is_bounded() {
+        let roster = Roster::default();
+        let address: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        for connection in 0..ROSTER_HISTORY_MAX as u64 + 5 {
+            roster.arrive(connection, "x".into(), address, 0);
+            roster.leave(connection, "gone", 1);
+        }
+        let all = roster.list(true, 1);
+        assert_eq!((all.len(), all[0].connection), (ROSTER_HISTORY_MAX, 5));
+    }
+}

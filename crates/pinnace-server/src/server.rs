@@ -1,0 +1,255 @@
+//! Starting and stopping a server: folder, storage, doors, collector; and down again in order.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pinnace_proto::DOCUMENT_VERSION;
+use pinnace_proto::api::Info;
+use pinnace_runs::{OpenError, Reader, Store};
+use pinnace_topics::{Broker, Start};
+use tokio::net::TcpListener;
+
+use crate::clock::now_us;
+use crate::collector::{self, Collector, Command};
+use crate::harbour::Harbour;
+use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::lock::{DataLock, LockError};
+use crate::{Settings, http_door, idle, nats_door};
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder is taken or cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A door's address cannot be bound.
+    #[error("the {door} door cannot listen on {address}: {reason}")]
+    Bind {
+        /// `HTTP` or `NATS`.
+        door: &'static str,
+        /// The address asked for.
+        address: SocketAddr,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Others could reach it and nobody would be asked who they are.
+    #[error(
+        "refusing to listen on {address}: other hosts could reach it, and this version asks nobody \
+         who they are. Listen on 127.0.0.1 and reach it through an ssh tunnel, or, in a network you \
+         trust, add --expose-without-authentication"
+    )]
+    Exposed {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The message log cannot be opened.
+    #[error("the message log in {folder} cannot be opened: {reason}")]
+    Log {
+        /// Its folder.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The run database cannot be opened.
+    #[error(transparent)]
+    Runs(#[from] OpenError),
+    /// The system refused a thread or a task.
+    #[error("the server cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Why a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// It was asked to.
+    Asked,
+    /// Nobody used it.
+    Idle,
+}
+
+/// A server whose doors are open.
+pub struct Running {
+    harbour: Arc<Harbour>,
+    doors: Vec<tokio::task::JoinHandle<()>>,
+    collector: JoinHandle<()>,
+    exit_when_idle: Option<Duration>,
+    _lock: DataLock,
+}
+
+impl Running {
+    /// Opens storage and doors. On return every door accepts.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        for address in [settings.http, settings.nats] {
+            if !address.ip().is_loopback() && !settings.expose_without_authentication {
+                return Err(StartError::Exposed { address });
+            }
+        }
+        let lock = DataLock::take(&settings.data)?;
+        let http = bind("HTTP", settings.http).await?;
+        let nats = bind("NATS", settings.nats).await?;
+        let info = info(&settings, http.local_addr()?, nats.local_addr()?);
+
+        let database = settings.data.join("runs.db");
+        let store = Store::open(&database)?;
+        let (broker, damage) = open_broker(&settings).await?;
+        let (commands, received) = mpsc::channel();
+        let runs = Reader::new(&database);
+        let harbour = Arc::new(Harbour::new(broker, info, runs, commands, damage));
+        let collector = Collector::new(harbour.clone(), store, received, settings.report.clone());
+        let collector = std::thread::Builder::new()
+            .name("pn-collector".into())
+            .spawn(|| collector.run())?;
+        let doors = vec![
+            tokio::spawn(http_door::serve(http, harbour.clone())),
+            tokio::spawn(nats_door::serve(nats, harbour.clone())),
+        ];
+        let exit_when_idle = settings.exit_when_idle;
+        Ok(Self {
+            harbour,
+            doors,
+            collector,
+            exit_when_idle,
+            _lock: lock,
+        })
+    }
+
+    /// Where its doors are, and who it is.
+    pub fn info(&self) -> &Info {
+        &self.harbour.info
+    }
+
+    /// Serves until `stop` is done or nobody used it for too long, then stops in order: doors,
+    /// connections, collector with its report, log.
+    pub async fn until(self, stop: impl Future<Output = ()>) -> StopCause {
+        let connections = self.harbour.connections.subscribe();
+        let idle = async {
+            match self.exit_when_idle {
+                Some(patience) => idle::idle_for(patience, connections).await,
+                None => std::future::pending().await,
+            }
+        };
+        let cause = tokio::select! {
+            () = stop => StopCause::Asked,
+            () = idle => StopCause::Idle,
+        };
+        tracing::info!(?cause, "stopping");
+        self.stop().await;
+        cause
+    }
+
+    async fn stop(self) {
+        self.harbour.stopping.send_replace(true);
+        for door in self.doors {
+            if let Err(error) = door.await {
+                tracing::error!(%error, "a door ended badly");
+            }
+        }
+        let mut connections = self.harbour.connections.subscribe();
+        let all_gone = connections.wait_for(|open| *open == 0);
+        if tokio::time::timeout(crate::limits::DRAIN_MAX, all_gone)
+            .await
+            .is_err()
+        {
+            tracing::warn!("connections were cut off");
+        }
+        let _ = self.harbour.collector.send(Command::Stop);
+        let collector = self.collector;
+        match tokio::task::spawn_blocking(move || collector.join()).await {
+            Ok(Ok(())) => {}
+            _ => tracing::error!("the collector ended badly"),
+        }
+        self.harbour.broker.close();
+    }
+}
+
+fn info(settings: &Settings, http: SocketAddr, nats: SocketAddr) -> Info {
+    use std::hash::{BuildHasher, Hasher};
+    let random = || std::hash::RandomState::new().build_hasher().finish();
+    Info {
+        v: DOCUMENT_VERSION,
+        server: "pinnace".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        server_id: format!("{:016x}{:016x}", random(), random()),
+        http: http.to_string(),
+        nats: nats.to_string(),
+        pid: std::process::id(),
+        started_us: now_us(),
+        data: settings.data.display().to_string(),
+        max_payload_bytes: PAYLOAD_BYTES_MAX as u64,
+    }
+}
+
+async fn bind(door: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let flag = door.to_ascii_lowercase();
+        let reason = match error.kind() {
+            ErrorKind::AddrInUse => format!(
+                "the port is in use, perhaps by another pinnace; choose another with --{flag} \
+                 (port 0 picks a free one)"
+            ),
+            ErrorKind::PermissionDenied => {
+                format!("{error}; ports below 1024 are for root, choose another with --{flag}")
+            }
+            ErrorKind::AddrNotAvailable => {
+                format!("this host has no such address; choose another with --{flag}")
+            }
+            _ => error.to_string(),
+        };
+        StartError::Bind {
+            door,
+            address,
+            reason,
+        }
+    })
+}
+
+/// Opens the log and makes sure of the collector's queue.
+async fn open_broker(settings: &Settings) -> Result<(Broker, Vec<String>), StartError> {
+    let folder = settings.data.join("log");
+    let fail = |reason: String| StartError::Log {
+        folder: folder.clone(),
+        reason,
+    };
+    let opening = {
+        let folder = folder.clone();
+        move || {
+            Broker::open(
+                &folder,
+                pinnace_topics::Options::default(),
+                Arc::new(now_us),
+            )
+        }
+    };
+    let opened = tokio::task::spawn_blocking(opening).await;
+    let (broker, recovery) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return Err(fail(error.to_string())),
+        Err(error) => return Err(fail(error.to_string())),
+    };
+    let damage: Vec<String> = recovery.damage.iter().map(ToString::to_string).collect();
+    for problem in &damage {
+        tracing::error!(problem, "the message log is damaged");
+    }
+    let (done, stored) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |result| drop(done.send(result)));
+    broker
+        .create_queue(collector::PATTERN, collector::NAME, Start::New, done)
+        .map_err(|error| fail(error.to_string()))?;
+    match stored.await {
+        Ok(Ok(_)) => Ok((broker, damage)),
+        Ok(Err(error)) => Err(fail(error.to_string())),
+        Err(_) => Err(fail("the log closed while it was opened".to_owned())),
+    }
+}
+
+/// Accepting failed: too many open files, most likely. Existing connections go on.
+pub(crate) async fn rest_after_accept_error(door: &str, error: &std::io::Error) {
+    /// Long enough not to spin, short enough not to be noticed.
+    const REST: Duration = Duration::from_millis(100);
+    tracing::warn!(door, %error, "cannot accept a connection");
+    tokio::time::sleep(REST).await;
+}
