@@ -22,8 +22,8 @@ use crate::spool::{self, EventLog, Undelivered};
 /// Who a courier works for, and where it brings the events.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The server.
-    pub api: Api,
+    /// The server; `None` only logs the events.
+    pub api: Option<Api>,
     /// The run.
     pub run: String,
     /// The client's name in it.
@@ -68,8 +68,7 @@ pub struct Delivery {
 pub struct Courier {
     log: EventLog,
     folder: PathBuf,
-    shared: Arc<Shared>,
-    thread: JoinHandle<()>,
+    delivery: Option<(Arc<Shared>, JoinHandle<()>)>,
 }
 
 struct Shared {
@@ -80,17 +79,24 @@ struct Shared {
     /// Counts the connections made: each new one must join again, and what was under way on the
     /// old one is sent again.
     connections: watch::Sender<u64>,
-    /// Nothing was left to deliver at the last look.
-    idle: watch::Sender<bool>,
 }
 
 impl Courier {
-    /// Connects, joins the run and starts delivering.
+    /// Connects, joins the run and starts delivering; without a server only begins the log.
     pub fn start(settings: Settings) -> Result<Self, CourierError> {
         let folder = settings.folder.clone();
         let failed = |source| CourierError::Log {
             folder: folder.clone(),
             source,
+        };
+        let stem = format!("{}.{}.{}", settings.run, settings.client, settings.instance);
+        let Some(api) = settings.api.clone() else {
+            let log = EventLog::begin(&folder, &stem, spool::NO_SERVER).map_err(failed)?;
+            return Ok(Self {
+                log,
+                folder,
+                delivery: None,
+            });
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -100,26 +106,23 @@ impl Courier {
             more: Notify::new(),
             end: watch::Sender::new(None),
             connections: watch::Sender::new(0),
-            idle: watch::Sender::new(true),
         });
-        let address = settings.api.nats_address()?;
+        let address = api.nats_address()?;
         let messages = runtime.block_on(connect(&address, &settings.client, shared.clone()))?;
-        join(&settings, messages.connection())?;
-        let stem = format!("{}.{}.{}", settings.run, settings.client, settings.instance);
-        let log = EventLog::begin(&folder, &stem, settings.api.base()).map_err(failed)?;
-        let undelivered = Undelivered::open(log.path()).map_err(failed)?;
+        join(&api, &settings, messages.connection())?;
+        let log = EventLog::begin(&folder, &stem, api.base()).map_err(failed)?;
+        let own = Undelivered::open(log.path()).map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name("pn-courier".into())
             .spawn({
                 let shared = shared.clone();
-                move || runtime.block_on(work(settings, messages, undelivered, shared))
+                move || runtime.block_on(work(api, settings, messages, own, shared))
             })
             .map_err(failed)?;
         Ok(Self {
             log,
             folder,
-            shared,
-            thread,
+            delivery: Some((shared, thread)),
         })
     }
 
@@ -136,25 +139,10 @@ impl Courier {
         };
         let json = serde_json::to_string(event).map_err(|error| failed(error.into()))?;
         self.log.add(&json).map_err(failed)?;
-        self.shared.idle.send_replace(false);
-        self.shared.more.notify_one();
+        if let Some((shared, _)) = &self.delivery {
+            shared.more.notify_one();
+        }
         Ok(())
-    }
-
-    /// Waits until everything sent so far is at the server, or `patience` is over; true when it is.
-    pub fn settle(&self, patience: Duration) -> bool {
-        let mut idle = self.shared.idle.subscribe();
-        let waited = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map(|rt| {
-                rt.block_on(async {
-                    tokio::time::timeout(patience, idle.wait_for(|idle| *idle))
-                        .await
-                        .is_ok()
-                })
-            });
-        waited.unwrap_or(false)
     }
 
     /// Delivers the rest, for at most `patience`, and says what is left.
@@ -162,10 +150,15 @@ impl Courier {
         let Self {
             log,
             folder,
-            shared,
-            thread,
+            delivery,
         } = self;
         let path = log.path().to_owned();
+        let Some((shared, thread)) = delivery else {
+            return Ok(Delivery {
+                undelivered: 0,
+                log: path,
+            });
+        };
         shared.end.send_replace(Some(Instant::now() + patience));
         shared.more.notify_one();
         // The thread ends by itself; should it have panicked, the count below tells.
@@ -194,7 +187,7 @@ async fn connect(
     Messages::connect(address, name, changed).await
 }
 
-fn join(settings: &Settings, connection: u64) -> Result<(), ApiError> {
+fn join(api: &Api, settings: &Settings, connection: u64) -> Result<(), ApiError> {
     let request = JoinRequest {
         v: DOCUMENT_VERSION,
         client: settings.client.clone(),
@@ -202,12 +195,18 @@ fn join(settings: &Settings, connection: u64) -> Result<(), ApiError> {
         connection,
         heartbeat_us: settings.heartbeat_us,
     };
-    settings.api.join(&settings.run, &request).map(drop)
+    api.join(&settings.run, &request).map(drop)
 }
 
 /// The thread: own events first, what earlier clients left behind beside them.
-async fn work(settings: Settings, messages: Messages, own: Undelivered, shared: Arc<Shared>) {
-    let found = spool::leftovers(&settings.folder, settings.api.base()).unwrap_or_default();
+async fn work(
+    api: Api,
+    settings: Settings,
+    messages: Messages,
+    own: Undelivered,
+    shared: Arc<Shared>,
+) {
+    let found = spool::leftovers(&settings.folder, api.base()).unwrap_or_default();
     let leftovers = async {
         for (path, _lock) in found {
             if let Ok(undelivered) = Undelivered::open(&path) {
@@ -216,7 +215,7 @@ async fn work(settings: Settings, messages: Messages, own: Undelivered, shared: 
         }
         std::future::pending::<()>().await;
     };
-    let rejoin = keep_joined(&settings, &messages, &shared);
+    let rejoin = keep_joined(&api, &settings, &messages, &shared);
     tokio::select! {
         result = deliver(own, &messages, &shared, true) => {
             // The log could not be read; what it holds is counted as undelivered.
@@ -241,12 +240,14 @@ async fn past_end(shared: &Shared) {
 }
 
 /// Tells the server on every new connection which client it belongs to.
-async fn keep_joined(settings: &Settings, messages: &Messages, shared: &Shared) {
+async fn keep_joined(api: &Api, settings: &Settings, messages: &Messages, shared: &Shared) {
     let mut connections = shared.connections.subscribe();
     while connections.changed().await.is_ok() {
         loop {
-            let (settings, connection) = (settings.clone(), messages.connection());
-            let joined = tokio::task::spawn_blocking(move || join(&settings, connection)).await;
+            let (api, settings) = (api.clone(), settings.clone());
+            let connection = messages.connection();
+            let joining = move || join(&api, &settings, connection);
+            let joined = tokio::task::spawn_blocking(joining).await;
             if matches!(joined, Ok(Ok(()))) {
                 break;
             }
@@ -291,12 +292,12 @@ async fn deliver(
         if !grows {
             return Ok(());
         }
-        shared.idle.send_replace(true);
+        let ended = shared.end.borrow().is_some();
+        // Looked at once more after the end was called: no line comes after that.
         if undelivered.next()?.is_some() {
-            shared.idle.send_replace(false);
             continue;
         }
-        if shared.end.borrow().is_some() {
+        if ended {
             return Ok(());
         }
         shared.more.notified().await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Subscriber};
+use tokio_stream::StreamExt;
 
 use crate::limits::{CONNECT_TIMEOUT, RETRY_PAUSE_MAX};
 
@@ -89,7 +90,7 @@ impl Messages {
         &self,
         pattern: &str,
         group: Option<&str>,
-    ) -> Result<Subscriber, MessagesError> {
+    ) -> Result<Subscription, MessagesError> {
         let refused = |error: async_nats::SubscribeError| MessagesError::Refused(error.to_string());
         let pattern = pattern.to_owned();
         let subscriber = match group {
@@ -98,7 +99,7 @@ impl Messages {
         }
         .map_err(refused)?;
         self.flush().await?;
-        Ok(subscriber)
+        Ok(Subscription { subscriber })
     }
 
     /// Asks and waits for one answer.
@@ -131,5 +132,33 @@ impl Messages {
             .flush()
             .await
             .map_err(|error| MessagesError::Refused(error.to_string()))
+    }
+}
+
+/// Live messages, in the order they were published by each publisher.
+pub struct Subscription {
+    subscriber: Subscriber,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Where it was published.
+    pub topic: String,
+    /// Where an answer should go.
+    pub reply: Option<String>,
+    /// The message itself.
+    pub payload: Vec<u8>,
+}
+
+impl Subscription {
+    /// The next message; `None` when the connection was closed for good.
+    pub async fn next(&mut self) -> Option<Received> {
+        let message = self.subscriber.next().await?;
+        Some(Received {
+            topic: message.subject.to_string(),
+            reply: message.reply.map(|reply| reply.to_string()),
+            payload: message.payload.into(),
+        })
     }
 }

@@ -19,6 +19,9 @@ use crate::limits::EVENT_LOGS_MAX;
 const LOG: &str = "jsonl";
 const MARK: &str = "delivered";
 
+/// The mark's server of a log that is not to be delivered.
+pub(crate) const NO_SERVER: &str = "";
+
 #[derive(Serialize, Deserialize)]
 struct Mark {
     server: String,
@@ -159,7 +162,8 @@ fn prune(folder: &Path) -> io::Result<()> {
     let mut delivered = Vec::new();
     for path in logs(folder)? {
         let metadata = std::fs::metadata(&path)?;
-        let whole = Undelivered::open(&path).is_ok_and(|u| u.delivered_bytes >= metadata.len());
+        let whole = Undelivered::open(&path)
+            .is_ok_and(|log| log.delivered_bytes >= metadata.len() || log.server == NO_SERVER);
         if whole {
             delivered.push((metadata.modified()?, path));
         }

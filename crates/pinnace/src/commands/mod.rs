@@ -1,0 +1,162 @@
+//! The commands: each has a file with its arguments and what it does, and one line here.
+
+mod bench;
+mod clients;
+mod config;
+mod demo;
+mod publish;
+mod runs;
+mod serve;
+mod subscribe;
+mod topics;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use pinnace_client::Api;
+
+use crate::bench::fleet;
+use crate::failure::Result;
+use crate::output::{Color, Output};
+use crate::settings::Layers;
+
+/// Measures storage, mirrors directories and carries messages across a fleet of machines.
+///
+/// Try `pinnace demo` first: a server and three clients on this machine, and a report.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pinnace",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Server to talk to [env: PINNACE_SERVER] [default: http://127.0.0.1:7420]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
+    pub(crate) server: Option<String>,
+    /// Configuration file; else ./pinnace.yaml, then the user's, then the system's
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PINNACE_CONFIG",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// JSON on stdout and nothing else there
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) json: bool,
+    /// No progress and no notes
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    pub(crate) quiet: bool,
+    /// When to use colour
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) color: Color,
+    /// What to log: error, warn, info, debug, trace, or room=level, …
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "PINNACE_LOG",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show it all on this machine: a server, three clients, a report
+    Demo(demo::Arguments),
+    /// Run the server
+    Serve(serve::Arguments),
+    /// Run a storage benchmark here and report
+    Bench(Box<bench::Arguments>),
+    /// One client of `bench --clients`, started by it
+    #[command(hide = true)]
+    BenchClient,
+    /// The database of runs
+    Runs(runs::Arguments),
+    /// Publish a message
+    Pub(publish::Arguments),
+    /// Print messages as they come
+    Sub(subscribe::Arguments),
+    /// Topics with their subscribers and what waits for them
+    Topics,
+    /// Who is connected
+    Clients(clients::Arguments),
+    /// Settings and where each comes from
+    Config(config::Arguments),
+}
+
+/// What every command is given.
+pub(crate) struct Context<'a> {
+    pub(crate) output: &'a Output,
+    pub(crate) layers: Layers,
+    pub(crate) log: Option<String>,
+}
+
+impl Context<'_> {
+    /// Calls to the server that the settings name.
+    pub(crate) fn api(&self) -> Result<Api> {
+        let url = self.layers.text("client.server").unwrap_or_default();
+        Ok(Api::new(&url)?)
+    }
+
+    /// Starts logging for a command that has nothing of its own to log.
+    pub(crate) fn log_warnings(&self) -> Result<()> {
+        crate::logging::start(self.log.as_deref(), "warn", None)
+    }
+}
+
+/// Runs the command and says with which code the process ends.
+pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<u8> {
+    let Arguments { global, command } = arguments;
+    if matches!(command, Command::BenchClient) {
+        return fleet::serve(output);
+    }
+    let mut layers = Layers::load(global.config.as_deref())?;
+    layers.flag("client.server", global.server);
+    let context = Context {
+        output,
+        layers,
+        log: global.log,
+    };
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments, &context),
+        Command::Serve(arguments) => serve::run(arguments, context),
+        Command::Bench(arguments) => bench::run(*arguments, context),
+        Command::BenchClient => fleet::serve(output),
+        Command::Runs(arguments) => runs::run(arguments, &context),
+        Command::Pub(arguments) => publish::run(&arguments, &context),
+        Command::Sub(arguments) => subscribe::run(&arguments, &context),
+        Command::Topics => topics::run(&context),
+        Command::Clients(arguments) => clients::run(&arguments, &context),
+        Command::Config(arguments) => config::run(&arguments, &context),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

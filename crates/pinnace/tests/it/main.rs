@@ -1,0 +1,22 @@
+//! The program through its command line and its two doors, as users and their programs meet it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod bench;
+mod bench_server;
+mod command_line;
+mod demo;
+mod doors;
+mod http;
+mod kill;
+mod lifecycle;
+mod nats;
+mod runs;
+mod storage;
+mod support;
