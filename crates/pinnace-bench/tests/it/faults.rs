@@ -1,6 +1,9 @@
 //! Runs on which storage fails: full disks, broken writes, writes that hang, panics.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pinnace_bench::device::twin::{Fault, Gate};
+use pinnace_bench::{Report, Stop, run};
 use pinnace_proto::event::{Activity, Body, StopReason};
 
 use crate::bed::{Bed, KIB, MIB, Run};
@@ -174,4 +177,25 @@ fn a_worker_that_never_returns_does_not_hold_the_run_up() {
         "its open file is removed from under it"
     );
     gate.open();
+}
+
+#[test]
+fn a_sink_that_panics_still_leaves_nothing_behind() {
+    let bed = Bed::new(&TWO, 60_000);
+    let stop = Stop::new();
+    let mut sink = |report: Report| assert!(!matches!(report.body, Body::Rollover(_)), "asked to");
+    let result = catch_unwind(AssertUnwindSafe(|| run(&bed.plan(), "x", &mut sink, &stop)));
+    assert!(result.is_err() && stop.is_requested());
+    assert!(bed.files().is_empty(), "{:?}", bed.files());
+}
+
+#[test]
+fn a_device_that_cannot_be_made_fails_its_worker_only() {
+    let bed = Bed::new(&TWO, 60_000);
+    let running = bed.start(vec![(0, Fault::CannotBeMade)]);
+    running.wait_for_rollover(1, 2);
+    let run = running.interrupt();
+    assert_eq!(run.errors()[0].worker, Some(0));
+    assert_eq!(run.outcome.stopped.workers[0].bytes, 0);
+    assert!(run.outcome.stopped.workers[1].bytes >= 2 * MIB);
 }
