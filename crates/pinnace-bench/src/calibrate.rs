@@ -13,13 +13,13 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pinnace_proto::event::Calibration;
+use pinnace_proto::event::{Calibration, StopReason};
 
 use crate::clock::{Clock, micros};
 use crate::device::{Device, Devices};
 use crate::error::CalibrationError;
-use crate::ledger::{CleanUpOnDrop, Ledger};
-use crate::limits::{CALIBRATION_AIM_US, CALIBRATION_BYTES, CALIBRATION_LIMIT_US};
+use crate::ledger::{Ledger, clean_up_within};
+use crate::limits::{CALIBRATION_AIM_US, CALIBRATION_BYTES, CALIBRATION_LIMIT_US, STUCK_GRACE_US};
 use crate::payload::Payload;
 use crate::plan::Plan;
 use crate::promise::rollovers;
@@ -43,24 +43,39 @@ pub fn calibrate_on(
     devices: Arc<dyn Devices>,
     stop: &Stop,
 ) -> Result<Vec<Calibration>, CalibrationError> {
+    // A stop of its own, so that one worker's failure ends the others and not the caller's run.
+    let own = Stop::new();
+    let _forward = stop.on_request({
+        let own = own.clone();
+        move || own.request(StopReason::Interrupted)
+    });
     let ledger = Arc::new(Ledger::default());
-    let _guard = CleanUpOnDrop {
-        ledger: &ledger,
-        keep: false,
-    };
-    let clock = Clock::start();
+    let result = run_trials(plan, devices, &own, &ledger);
+    own.request(StopReason::Completed);
+    clean_up_within(&ledger, Duration::from_micros(STUCK_GRACE_US));
+    result
+}
+
+/// Runs all trials at once and gathers what they measured.
+fn run_trials(
+    plan: &Plan,
+    devices: Arc<dyn Devices>,
+    stop: &Stop,
+    ledger: &Arc<Ledger>,
+) -> Result<Vec<Calibration>, CalibrationError> {
     let (answers, answered) = channel();
     let _wake = stop.on_request({
         let answers = answers.clone();
         move || drop(answers.send(Answer::Stop))
     });
+    let clock = Clock::start();
     let shared_plan = Arc::new(plan.clone());
     for worker in 0..plan.job.workers.len() as u32 {
         let trial = Trial {
             worker,
             plan: Arc::clone(&shared_plan),
             devices: Arc::clone(&devices),
-            ledger: Arc::clone(&ledger),
+            ledger: Arc::clone(ledger),
             stop: stop.clone(),
         };
         let answers: Sender<Answer> = answers.clone();

@@ -22,7 +22,7 @@ use pinnace_proto::event::{
 
 use crate::clock::Clock;
 use crate::device::Devices;
-use crate::ledger::{CleanUp, CleanUpOnDrop, Ledger};
+use crate::ledger::{CLEANUP_THREAD, CleanUp, Guard, Ledger};
 use crate::limits::{
     CLEANUP_LIMIT_US, HEARTBEAT_ANSWER_US, MAILBOX_MESSAGES, ROLLOVERS_PROMISED, SAMPLE_ANSWER_US,
     SPACE_CHECK_US,
@@ -80,15 +80,18 @@ pub fn run_on(
         stop: stop.clone(),
         instance: instance.to_owned(),
     };
-    let ledger = Arc::clone(&common.ledger);
-    let _guard = CleanUpOnDrop {
-        ledger: &ledger,
-        keep: plan.job.keep_files,
+    let mut guard = Guard {
+        ledger: Arc::clone(&common.ledger),
+        stop: stop.clone(),
+        keep_files: plan.job.keep_files,
+        armed: true,
     };
     let mut controller = Controller::new(plan, common, mailbox, sink);
     controller.start();
     controller.work();
-    controller.finish()
+    let outcome = controller.finish();
+    guard.armed = false;
+    outcome
 }
 
 /// Something done again and again.
@@ -429,10 +432,12 @@ impl<'a> Controller<'a> {
             let left = ledger.close().iter().filter(|path| path.exists()).count();
             return (0, left as u64);
         }
-        let spawned = thread::Builder::new().name("pn-cleanup".to_owned()).spawn({
-            let (ledger, mail) = (Arc::clone(&ledger), self.common.mail.clone());
-            move || clean(&ledger, &mail)
-        });
+        let spawned = thread::Builder::new()
+            .name(CLEANUP_THREAD.to_owned())
+            .spawn({
+                let (ledger, mail) = (Arc::clone(&ledger), self.common.mail.clone());
+                move || clean(&ledger, &mail)
+            });
         if spawned.is_err() {
             self.cleaned = Some(ledger.clean_up());
         }

@@ -6,7 +6,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use pinnace_proto::event::StopReason;
+
+use crate::limits::STUCK_GRACE_US;
+use crate::stop::Stop;
+
+/// Name of the threads that remove files.
+pub(crate) const CLEANUP_THREAD: &str = "pn-cleanup";
 
 /// The files of one run.
 #[derive(Debug, Default)]
@@ -87,17 +98,42 @@ impl Ledger {
     }
 }
 
-/// Removes what is left when dropped, for every way out of a run that is not its end.
-#[derive(Debug)]
-pub(crate) struct CleanUpOnDrop<'a> {
-    pub(crate) ledger: &'a Ledger,
-    pub(crate) keep: bool,
+/// Cleans up in a thread of its own and waits for it at most `limit`: removing from a file system
+/// that is gone does not return. `None` when it has not come back; the thread goes on trying.
+pub(crate) fn clean_up_within(ledger: &Arc<Ledger>, limit: Duration) -> Option<CleanUp> {
+    let (tell, told) = channel();
+    let spawned = thread::Builder::new()
+        .name(CLEANUP_THREAD.to_owned())
+        .spawn({
+            let ledger = Arc::clone(ledger);
+            move || tell.send(ledger.clean_up())
+        });
+    match spawned {
+        Ok(_) => told.recv_timeout(limit).ok(),
+        Err(_) => Some(ledger.clean_up()),
+    }
 }
 
-impl Drop for CleanUpOnDrop<'_> {
+/// Ends a run and removes its files when dropped: for the ways out that are not its end, such as a
+/// panic of the caller's sink.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) ledger: Arc<Ledger>,
+    /// Told to end what still writes.
+    pub(crate) stop: Stop,
+    pub(crate) keep_files: bool,
+    /// False once the run has come to its own end.
+    pub(crate) armed: bool,
+}
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        if !self.keep {
-            self.ledger.clean_up();
+        if !self.armed {
+            return;
+        }
+        self.stop.request(StopReason::Failed);
+        if !self.keep_files {
+            clean_up_within(&self.ledger, Duration::from_micros(STUCK_GRACE_US));
         }
     }
 }
@@ -140,15 +176,21 @@ mod tests {
         let second = Ledger::default();
         second.add(&file);
         std::fs::write(&file, "").unwrap();
-        drop(CleanUpOnDrop {
-            ledger: &second,
-            keep: true,
-        });
+        let second = Arc::new(second);
+        let leave = |keep_files, armed| {
+            let (ledger, stop) = (Arc::clone(&second), Stop::new());
+            drop(Guard {
+                ledger,
+                stop: stop.clone(),
+                keep_files,
+                armed,
+            });
+            stop.reason()
+        };
+        assert_eq!(leave(false, false), None);
+        assert_eq!(leave(true, true), Some(StopReason::Failed));
         assert!(file.exists());
-        drop(CleanUpOnDrop {
-            ledger: &second,
-            keep: false,
-        });
+        assert_eq!(leave(false, true), Some(StopReason::Failed));
         assert!(!file.exists());
     }
 }

@@ -71,8 +71,11 @@ impl Payload {
             stamp[8..16].copy_from_slice(&who.to_le_bytes());
             stamp[16..24].copy_from_slice(&mix(place).to_le_bytes());
             stamp[24..].copy_from_slice(&mix(self.sequence).to_le_bytes());
-            let room = sector.len().min(STAMP_BYTES);
-            sector[..room].copy_from_slice(&stamp[..room]);
+            // The usual case is of fixed size, so that it becomes two stores and no call.
+            match sector.first_chunk_mut() {
+                Some(head) => *head = stamp,
+                None => sector.copy_from_slice(&stamp[..sector.len()]),
+            }
             place += SECTOR_BYTES as u64;
             self.sequence += 1;
         }

@@ -214,7 +214,8 @@ impl Member {
 
     /// CPU and state over the last `interval_us`.
     pub(crate) fn resources(&mut self, interval_us: u64) -> WorkerResources {
-        let before = self.task.as_ref().map_or(0, |task| task.cpu_us);
+        // The first look has nothing before it to compare with.
+        let before = self.task.as_ref().map_or(u64::MAX, |task| task.cpu_us);
         if self.ended_at.is_none()
             && let Some(task) = resources::task(self.thread)
         {
@@ -306,38 +307,46 @@ fn work(index: u32, common: Common, link: Arc<Link>, start: &Receiver<StartSigna
     let Some((payload, area)) = payload else {
         return;
     };
-    let device = devices.device(index, area, direct);
-    let Ok((start, deadline)) = start.recv() else {
-        return;
-    };
     let told = Arc::clone(&link);
-    let worker = Worker {
-        index,
-        plan,
-        device,
-        payload,
-        link,
-        mail: mail.clone(),
-        stop,
-        ledger,
-    };
     // A defect in one worker must not leave the controller waiting for its final word.
-    let ended = catch_unwind(AssertUnwindSafe(|| worker.run(start, deadline)));
-    let ended = ended.unwrap_or_else(|_| {
-        let _ = mail.send(Message::Error(start_error(
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let device = devices.device(index, area, direct);
+        let (start, deadline) = start.recv().ok()?;
+        let worker = Worker {
             index,
-            "the worker panicked; please report it",
-        )));
-        Ended {
-            worker: index as usize,
-            figures: Box::new(Figures::new()),
-            at: Instant::now(),
-            failed: true,
-            task: resources::task(thread),
+            plan,
+            device,
+            payload,
+            link,
+            mail: mail.clone(),
+            stop,
+            ledger,
+        };
+        Some(worker.run(start, deadline))
+    }));
+    let ended = match ended {
+        Ok(Some(ended)) => ended,
+        // Nobody is there to start it, so nobody waits for its word.
+        Ok(None) => return,
+        Err(_) => {
+            let message = "the worker panicked, which is a defect; please report it";
+            let _ = mail.send(Message::Error(start_error(index, message)));
+            lost(index, thread)
         }
-    });
+    };
     told.told.set_activity(Activity::Ended);
     let _ = mail.send(Message::Ended(Box::new(ended)));
+}
+
+/// The final word for a worker that cannot give it.
+fn lost(index: u32, thread: u32) -> Ended {
+    Ended {
+        worker: index as usize,
+        figures: Box::new(Figures::new()),
+        at: Instant::now(),
+        failed: true,
+        task: resources::task(thread),
+    }
 }
 
 fn start_error(worker: u32, message: &str) -> Error {

@@ -29,6 +29,8 @@ pub enum Fault {
     ShortWrites(usize),
     /// The worker's thread panics at the write of this number.
     Panics(u64),
+    /// Making the device panics.
+    CannotBeMade,
 }
 
 /// Holds a write until it is opened.
@@ -64,6 +66,10 @@ impl Devices for Twins {
             .iter()
             .find(|(of, _)| *of == worker)
             .map(|(_, fault)| fault.clone());
+        #[expect(clippy::panic, reason = "a device that panics is what this fault is")]
+        if matches!(fault, Some(Fault::CannotBeMade)) {
+            panic!("asked to");
+        }
         let real = Engine::Psync.device(worker, area, direct);
         Box::new(Twin {
             real,

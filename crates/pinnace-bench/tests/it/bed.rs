@@ -1,5 +1,6 @@
 //! What every test here needs: a directory, a job for it, and a run whose reports are kept.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use pinnace_bench::device::Devices;
 use pinnace_bench::device::twin::{Fault, Twins};
 use pinnace_bench::{Outcome, Plan, Report, Stop, plan, run_on};
-use pinnace_proto::event::{self, Body};
+use pinnace_proto::event::{self, Body, StopReason};
 use pinnace_proto::job::{Engine, Job, MinFree, WorkerJob};
 use tempfile::TempDir;
 
@@ -88,6 +89,7 @@ impl Bed {
         Running {
             stop,
             reports,
+            seen: RefCell::default(),
             ended,
             thread,
         }
@@ -113,7 +115,9 @@ pub(crate) fn names(dir: &Path) -> BTreeSet<String> {
 /// A run under way.
 pub(crate) struct Running {
     pub(crate) stop: Stop,
-    pub(crate) reports: Receiver<Report>,
+    reports: Receiver<Report>,
+    /// Reports that were waited past.
+    seen: RefCell<Vec<Report>>,
     ended: Receiver<Outcome>,
     thread: JoinHandle<()>,
 }
@@ -123,17 +127,33 @@ impl Running {
     pub(crate) fn wait_for(&self, wanted: impl Fn(&Body) -> bool) -> Report {
         loop {
             let report = self.reports.recv_timeout(HANGS).expect("the run hangs");
+            self.seen.borrow_mut().push(report.clone());
             if wanted(&report.body) {
                 return report;
             }
         }
     }
 
+    /// Waits until `worker` has rolled over `number` times.
+    pub(crate) fn wait_for_rollover(&self, worker: u32, number: u64) {
+        let is_it = |body: &Body| matches!(body, Body::Rollover(r) if r.worker == worker && r.number >= number);
+        if !self.seen.borrow().iter().any(|report| is_it(&report.body)) {
+            self.wait_for(is_it);
+        }
+    }
+
+    /// Interrupts the run and waits for its end.
+    pub(crate) fn interrupt(self) -> Run {
+        self.stop.request(StopReason::Interrupted);
+        self.finish()
+    }
+
     /// Waits for the end.
     pub(crate) fn finish(self) -> Run {
         let outcome = self.ended.recv_timeout(HANGS).expect("the run hangs");
         self.thread.join().unwrap();
-        let reports: Vec<Report> = self.reports.try_iter().collect();
+        let mut reports = self.seen.into_inner();
+        reports.extend(self.reports.try_iter());
         assert_eq!(
             reports.last().unwrap().body,
             Body::Stopped(outcome.stopped.clone())

@@ -1,6 +1,9 @@
 //! Runs on which storage fails: full disks, broken writes, writes that hang, panics.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pinnace_bench::device::twin::{Fault, Gate};
+use pinnace_bench::{Report, Stop, run};
 use pinnace_proto::event::{Activity, Body, StopReason};
 
 use crate::bed::{Bed, KIB, MIB, Run};
@@ -10,10 +13,23 @@ const TWO: [(u64, u64); 2] = [(64 * KIB, MIB), (64 * KIB, MIB)];
 /// One of two workers fails; the other works on to the end.
 #[track_caller]
 fn check_one_fails(fault: Fault, operation: &str, message: &str) -> Run {
-    let bed = Bed::new(&TWO, 400);
-    let run = bed.run(vec![(1, fault)]);
+    let bed = Bed::new(&TWO, 60_000);
+    let running = bed.start(vec![(1, fault)]);
+    running.wait_for(|body| matches!(body, Body::Error(_)));
+    running.wait_for_rollover(0, 4);
+    running.wait_for(|body| match body {
+        Body::Heartbeat(beat) => {
+            beat.workers[0].answered && beat.workers[1].activity == Activity::Ended
+        }
+        _ => false,
+    });
+    let run = running.interrupt();
     let stopped = &run.outcome.stopped;
-    assert_eq!(stopped.reason, StopReason::Completed);
+    assert_eq!(
+        stopped.reason,
+        StopReason::Interrupted,
+        "the other worked on"
+    );
     let errors = run.errors();
     assert_eq!((errors.len(), run.outcome.errors), (1, 1), "{errors:?}");
     assert_eq!(
@@ -28,8 +44,6 @@ fn check_one_fails(fault: Fault, operation: &str, message: &str) -> Run {
         (last[1].answered, last[1].activity),
         (false, Activity::Ended)
     );
-    // A sync on a busy disk may outlast one question, not all.
-    assert!(run.heartbeats().iter().any(|beat| beat.workers[0].answered));
     assert!(bed.files().is_empty(), "{:?}", bed.files());
     run
 }
@@ -91,10 +105,11 @@ fn something_in_the_way_fails_at_open() {
 
 #[test]
 fn short_writes_are_continued_and_count_once() {
-    let bed = Bed::new(&[(64 * KIB, MIB)], 200);
-    let run = bed.run(vec![(0, Fault::ShortWrites(10_000))]);
-    assert_eq!(run.outcome.stopped.reason, StopReason::Completed);
-    assert!(run.rollovers().len() >= 2);
+    let bed = Bed::new(&[(64 * KIB, MIB)], 60_000);
+    let running = bed.start(vec![(0, Fault::ShortWrites(10_000))]);
+    running.wait_for_rollover(0, 2);
+    let run = running.interrupt();
+    assert_eq!(run.outcome.errors, 0);
     run.assert_sums(&bed.job);
 }
 
@@ -162,4 +177,25 @@ fn a_worker_that_never_returns_does_not_hold_the_run_up() {
         "its open file is removed from under it"
     );
     gate.open();
+}
+
+#[test]
+fn a_sink_that_panics_still_leaves_nothing_behind() {
+    let bed = Bed::new(&TWO, 60_000);
+    let stop = Stop::new();
+    let mut sink = |report: Report| assert!(!matches!(report.body, Body::Rollover(_)), "asked to");
+    let result = catch_unwind(AssertUnwindSafe(|| run(&bed.plan(), "x", &mut sink, &stop)));
+    assert!(result.is_err() && stop.is_requested());
+    assert!(bed.files().is_empty(), "{:?}", bed.files());
+}
+
+#[test]
+fn a_device_that_cannot_be_made_fails_its_worker_only() {
+    let bed = Bed::new(&TWO, 60_000);
+    let running = bed.start(vec![(0, Fault::CannotBeMade)]);
+    running.wait_for_rollover(1, 2);
+    let run = running.interrupt();
+    assert_eq!(run.errors()[0].worker, Some(0));
+    assert_eq!(run.outcome.stopped.workers[0].bytes, 0);
+    assert!(run.outcome.stopped.workers[1].bytes >= 2 * MIB);
 }

@@ -3,14 +3,17 @@
 use std::collections::HashSet;
 
 use pinnace_bench::{Stop, host_facts, run};
-use pinnace_proto::event::{Activity, Body, StopReason};
+use pinnace_proto::event::{Activity, Body, StopReason, WorkerTotals};
 use pinnace_proto::job::{Engine, MinFree};
 
 use crate::bed::{Bed, HANGS, KIB, MIB};
 
 #[test]
 fn three_workers_roll_over_and_leave_nothing_behind() {
-    let bed = Bed::new(&[(64 * KIB, MIB), (128 * KIB, MIB), (256 * KIB, MIB)], 500);
+    let bed = Bed::new(
+        &[(64 * KIB, MIB), (128 * KIB, MIB), (256 * KIB, MIB)],
+        1_500,
+    );
     let run = bed.run(vec![]);
     let stopped = &run.outcome.stopped;
     assert_eq!(
@@ -30,17 +33,20 @@ fn three_workers_roll_over_and_leave_nothing_behind() {
         stopped.files_removed
     );
     assert_eq!((stopped.files_left, bed.files().len()), (0, 0));
+    // On time: what was under way at the deadline is finished, nothing else is begun.
     let late_us = stopped.elapsed_us - bed.job.run_time_us;
-    assert!(late_us < 300_000, "{late_us} µs late");
+    let longest = |w: &WorkerTotals| w.writes.max_ns().max(w.syncs.max_ns()).unwrap_or(0) / 1_000;
+    let under_way_us = stopped.workers.iter().map(longest).max().unwrap();
+    assert!(late_us < under_way_us + 250_000, "{late_us} µs late");
     assert!(run.resources().len() >= 2 && run.heartbeats().len() >= 2 && run.samples().len() >= 5);
-    let order: Vec<u64> = run.reports.iter().map(|report| report.elapsed_us).collect();
-    assert!(order.iter().any(|us| *us > 0));
 }
 
 #[test]
 fn rollovers_name_the_files_in_order() {
-    let bed = Bed::new(&[(64 * KIB, MIB)], 300);
-    let run = bed.run(vec![]);
+    let bed = Bed::new(&[(64 * KIB, MIB)], 60_000);
+    let running = bed.start(vec![]);
+    running.wait_for_rollover(0, 3);
+    let run = running.interrupt();
     let rollovers = run.rollovers();
     assert!(rollovers.len() >= 2);
     for (index, rollover) in rollovers.iter().enumerate() {
@@ -65,15 +71,12 @@ fn the_newest_two_finished_files_are_kept_while_running() {
     let mut bed = Bed::new(&[(64 * KIB, 256 * KIB)], 30_000);
     bed.job.rate_bytes_per_second = Some(2 * MIB);
     let running = bed.start(vec![]);
-    for _ in 0..4 {
-        running.wait_for(|body| matches!(body, Body::Rollover(_)));
-    }
+    running.wait_for_rollover(0, 4);
     // The sample is taken after the worker went on from the rollover.
     running.wait_for(|body| matches!(body, Body::Sample(_)));
     running.wait_for(|body| matches!(body, Body::Sample(_)));
     let files = bed.files();
-    running.stop.request(StopReason::Interrupted);
-    let run = running.finish();
+    let run = running.interrupt();
     assert!((2..=3).contains(&files.len()), "{files:?}");
     assert!(!files.contains("pinnace-c-0-1.dat"), "{files:?}");
     assert!(run.outcome.stopped.files_removed >= 2 && bed.files().is_empty());
@@ -81,9 +84,12 @@ fn the_newest_two_finished_files_are_kept_while_running() {
 
 #[test]
 fn no_two_sectors_of_a_run_are_equal() {
-    let mut bed = Bed::new(&[(64 * KIB, 512 * KIB), (20_480, 512 * KIB)], 200);
+    let mut bed = Bed::new(&[(64 * KIB, 512 * KIB), (20_480, 512 * KIB)], 60_000);
     bed.job.keep_files = true;
-    let run = bed.run(vec![]);
+    let running = bed.start(vec![]);
+    running.wait_for_rollover(0, 4);
+    running.wait_for_rollover(1, 4);
+    let run = running.interrupt();
     let names = bed.files();
     assert_eq!(run.outcome.stopped.files_left, names.len() as u64);
     assert_eq!(run.outcome.stopped.files_removed, 0);
@@ -97,7 +103,7 @@ fn no_two_sectors_of_a_run_are_equal() {
         }
     }
     assert!(
-        names.len() >= 5 && seen.len() >= 4 * 128,
+        names.len() >= 4 && seen.len() >= 4 * 128,
         "{} sectors in {names:?}",
         seen.len()
     );
@@ -105,10 +111,11 @@ fn no_two_sectors_of_a_run_are_equal() {
 
 #[test]
 fn a_last_chunk_may_be_shorter() {
-    let bed = Bed::new(&[(100_000, 250_000)], 200);
-    let run = bed.run(vec![]);
+    let bed = Bed::new(&[(100_000, 250_000)], 60_000);
+    let running = bed.start(vec![]);
+    running.wait_for_rollover(0, 2);
+    let run = running.interrupt();
     run.assert_sums(&bed.job);
-    assert!(run.rollovers().len() >= 2);
     assert!(
         run.rollovers()
             .iter()
@@ -152,8 +159,7 @@ fn an_interrupt_ends_the_run_at_once_even_while_pacing() {
         heartbeat.workers.iter().all(|w| w.answered),
         "a pacing worker answers: {heartbeat:?}"
     );
-    running.stop.request(StopReason::Interrupted);
-    let run = running.finish();
+    let run = running.interrupt();
     let stopped = &run.outcome.stopped;
     assert_eq!(stopped.reason, StopReason::Interrupted);
     assert!(!stopped.promise_held);
@@ -182,6 +188,8 @@ fn a_stop_before_the_start_writes_next_to_nothing() {
 fn the_pace_is_held() {
     let mut bed = Bed::new(&[(32 * KIB, MIB), (64 * KIB, 4 * MIB)], 1_000);
     bed.job.rate_bytes_per_second = Some(8 * MIB);
+    // A stall of the disk is not made up for, so the rate is only exact where there is none.
+    bed.job.engine = Engine::Null;
     let run = bed.run(vec![]);
     let stopped = &run.outcome.stopped;
     for worker in &stopped.workers {
@@ -228,13 +236,15 @@ fn the_floor_of_free_space_ends_the_run() {
 
 #[test]
 fn files_left_by_a_killed_run_are_replaced() {
-    let bed = Bed::new(&[(64 * KIB, 256 * KIB)], 100);
+    let bed = Bed::new(&[(64 * KIB, 256 * KIB)], 60_000);
     for number in 1..=3 {
         std::fs::write(bed.plan().data_file(0, number), vec![1; 1 << 20]).unwrap();
     }
-    let run = bed.run(vec![]);
-    assert_eq!(run.outcome.stopped.reason, StopReason::Completed);
-    assert!(run.rollovers().len() >= 3 && bed.files().is_empty());
+    let running = bed.start(vec![]);
+    running.wait_for_rollover(0, 3);
+    let run = running.interrupt();
+    assert_eq!(run.outcome.errors, 0);
+    assert!(bed.files().is_empty());
 }
 
 #[test]
