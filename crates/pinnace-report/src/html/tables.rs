@@ -1,0 +1,574 @@
+//! The tables of a run's page.
+//!
+//! Invariant: each table is headed, its rows are named by `th`, and wide ones scroll by themselves
+//! so that the page does not.
+
+use std::fmt::Write;
+
+use pinnace_proto::units::{show_rate, show_size};
+
+use crate::client::thin;
+use crate::html::escape::{esc, esc_lines};
+use crate::latency::Latency;
+use crate::limits::{ERROR_ROWS_MAX, ROLLOVER_ROWS_MAX};
+use crate::repeat::{command, exact_size, exact_time};
+use crate::summary::{ClientSummary, FigureSource, Summary, WorkerSummary};
+use crate::words::{
+    NONE, bytes_per_second, count, counted, ns, percent, size, state_of, us, us_or_none,
+};
+
+/// Rows above which a table is folded away.
+const FOLD_ROWS: usize = 24;
+
+/// A table under construction.
+struct Table {
+    caption: &'static str,
+    head: String,
+    rows: Vec<String>,
+}
+
+impl Table {
+    /// Columns by name; a leading `<` sets a column to the left.
+    fn new(caption: &'static str, columns: &[&str]) -> Self {
+        let mut head = String::new();
+        for column in columns {
+            let _ = match column.strip_prefix('<') {
+                Some(name) => write!(head, "<th scope=\"col\" class=\"l\">{name}</th>"),
+                None => write!(head, "<th scope=\"col\">{column}</th>"),
+            };
+        }
+        Self {
+            caption,
+            head,
+            rows: Vec::new(),
+        }
+    }
+
+    /// A row: its name and its cells, all of them escaped here. `<` as in [`Self::new`], `~` dims.
+    fn row(&mut self, class: &str, name: &str, cells: &[String]) {
+        let mut row = format!(
+            "<tr{class}><th scope=\"row\" class=\"l\">{}</th>",
+            esc(name),
+            class = if class.is_empty() {
+                String::new()
+            } else {
+                format!(" class=\"{class}\"")
+            },
+        );
+        for cell in cells {
+            let _ = match (cell.strip_prefix('<'), cell.strip_prefix('~')) {
+                (Some(text), _) => write!(row, "<td class=\"l wrap\">{}</td>", esc(text)),
+                (None, Some(_)) => write!(row, "<td class=\"dim\">{}</td>", esc(cell)),
+                (None, None) => write!(row, "<td>{}</td>", esc(cell)),
+            };
+        }
+        row.push_str("</tr>");
+        self.rows.push(row);
+    }
+
+    fn html(self) -> String {
+        let rows = self.rows.len();
+        let table = format!(
+            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table>\
+             <caption>{0}</caption><thead><tr>{1}</tr></thead><tbody>{2}</tbody></table></div>",
+            self.caption,
+            self.head,
+            self.rows.concat()
+        );
+        match rows {
+            0 => String::new(),
+            rows if rows > FOLD_ROWS => {
+                format!(
+                    "<details><summary>{}: {rows} rows</summary>{table}</details>",
+                    self.caption
+                )
+            }
+            _ => table,
+        }
+    }
+}
+
+/// Totals of each client.
+pub(crate) fn clients(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Clients",
+        &[
+            "<Client",
+            "<Ended",
+            "Written",
+            "Per second",
+            "Writes",
+            "Syncs",
+            "Rollovers",
+            "Worked",
+            "Started after",
+        ],
+    );
+    for client in &summary.clients {
+        table.row(
+            "",
+            &client.client,
+            &[
+                format!("<{}", state_of(client)),
+                show_size(client.bytes),
+                bytes_per_second(client.bytes_per_second),
+                count(client.writes.count),
+                count(client.syncs.count),
+                count(client.rollovers),
+                us(client.end_us - client.start_us),
+                us(client.start_us),
+            ],
+        );
+    }
+    table.html()
+}
+
+/// Percentiles of writes, then of syncs.
+pub(crate) fn latency(summary: &Summary) -> String {
+    let write = |client: &ClientSummary| client.writes.clone();
+    let sync = |client: &ClientSummary| client.syncs.clone();
+    percentiles("Write latency", summary, &summary.writes, write)
+        + &percentiles("Sync latency", summary, &summary.syncs, sync)
+}
+
+fn percentiles(
+    caption: &'static str,
+    summary: &Summary,
+    all: &Latency,
+    of: impl Fn(&ClientSummary) -> Latency,
+) -> String {
+    let mut columns = vec!["<Client", "Count"];
+    columns.extend(all.columns().iter().map(|(name, ..)| *name));
+    let mut table = Table::new(caption, &columns);
+    if summary.clients.len() != 1 {
+        table.row("all", "all, merged", &percentile_cells(all));
+    }
+    for client in &summary.clients {
+        table.row("", &client.client, &percentile_cells(&of(client)));
+    }
+    table.html()
+}
+
+fn percentile_cells(latency: &Latency) -> Vec<String> {
+    let mut cells = vec![count(latency.count)];
+    for (_, quantile, value) in latency.columns() {
+        let doubtful = value.is_some() && !latency.trusts(quantile);
+        cells.push(format!("{}{}", if doubtful { "~" } else { "" }, ns(value)));
+    }
+    cells
+}
+
+/// Every worker with the client it belongs to.
+fn workers(summary: &Summary) -> impl Iterator<Item = (&ClientSummary, &WorkerSummary, String)> {
+    summary.clients.iter().flat_map(|client| {
+        let workers = client.workers.iter();
+        workers.map(move |worker| {
+            (
+                client,
+                worker,
+                format!("{} / {}", client.client, worker.worker),
+            )
+        })
+    })
+}
+
+/// Throughput, CPU and memory of each worker.
+pub(crate) fn worker_resources(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Workers",
+        &[
+            "<Client / worker",
+            "Per second",
+            "CPU mean",
+            "CPU most",
+            "CPU time",
+            "Busy",
+            "Buffers",
+            "Switches own",
+            "forced",
+            "State",
+            "<Figures from",
+        ],
+    );
+    for (_, worker, name) in workers(summary) {
+        let switches = |number: Option<u64>| number.map_or(NONE.to_owned(), count);
+        let state = worker.last_state.as_str();
+        table.row(
+            "",
+            &name,
+            &[
+                bytes_per_second(worker.bytes_per_second),
+                percent(worker.cpu_share),
+                percent(worker.cpu_share_max),
+                us_or_none(worker.cpu_us),
+                us_or_none(worker.busy_us),
+                size(worker.buffer_bytes),
+                switches(worker.voluntary_switches),
+                switches(worker.involuntary_switches),
+                if state.is_empty() { NONE } else { state }.to_owned(),
+                format!("<{}", source(worker.source)),
+            ],
+        );
+    }
+    table.html()
+}
+
+fn source(source: FigureSource) -> &'static str {
+    match source {
+        FigureSource::Stopped => "final word",
+        FigureSource::Samples => "samples",
+        FigureSource::Both => "final word and samples",
+    }
+}
+
+/// Rollovers by worker, then one by one.
+pub(crate) fn rollovers(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Rollovers by worker",
+        &[
+            "<Client / worker",
+            "Predicted",
+            "Happened",
+            "Time per file",
+            "Sync per file",
+            "Sync share",
+            "Slowest sync",
+        ],
+    );
+    for (client, worker, name) in workers(summary) {
+        let marks = || {
+            client
+                .rollover_marks
+                .iter()
+                .filter(|m| m.worker == worker.worker)
+        };
+        let listed = marks().count() as u64;
+        let sum = |of: fn(&crate::summary::RolloverMark) -> u64| -> u64 {
+            marks().map(of).fold(0, u64::saturating_add)
+        };
+        let (file_us, sync_us) = (sum(|m| m.file_us), sum(|m| m.sync_us));
+        let mean = |sum: u64| us_or_none(sum.checked_div(listed));
+        table.row(
+            "",
+            &name,
+            &[
+                worker
+                    .rollovers_predicted
+                    .map_or(NONE.to_owned(), |fewest| format!("{fewest:.1}")),
+                count(worker.rollovers),
+                mean(file_us),
+                mean(sync_us),
+                percent((file_us > 0).then(|| sync_us as f64 / file_us as f64)),
+                us_or_none(marks().map(|m| m.sync_us).max()),
+            ],
+        );
+    }
+    table.html() + &each_rollover(summary)
+}
+
+fn each_rollover(summary: &Summary) -> String {
+    let all: Vec<_> = summary
+        .clients
+        .iter()
+        .flat_map(|client| client.rollover_marks.iter().map(move |mark| (client, mark)))
+        .collect();
+    let happened = all.len();
+    let mut all = thin(all, ROLLOVER_ROWS_MAX);
+    all.sort_by_key(|(_, mark)| mark.at_us);
+    let mut table = Table::new(
+        "Rollovers in order of time",
+        &[
+            "<Client / worker",
+            "No.",
+            "At",
+            "<File",
+            "Size",
+            "Time",
+            "Sync",
+        ],
+    );
+    for (client, mark) in &all {
+        table.row(
+            "",
+            &format!("{} / {}", client.client, mark.worker),
+            &[
+                count(mark.number),
+                us(mark.at_us),
+                format!("<{}", mark.file),
+                show_size(mark.bytes),
+                us(mark.file_us),
+                us(mark.sync_us),
+            ],
+        );
+    }
+    let shown = all.len();
+    let mut html = table.html();
+    if shown < happened {
+        let _ = write!(
+            html,
+            "<p class=\"dim\">{} listed, evenly thinned, of {}.</p>",
+            shown,
+            count(summary.totals.rollovers)
+        );
+    }
+    html
+}
+
+/// Heartbeats of each client.
+pub(crate) fn heartbeats(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Heartbeats",
+        &[
+            "<Client",
+            "Received",
+            "Absent",
+            "Workers asked",
+            "Answered",
+            "Missed",
+            "Slowest answer",
+        ],
+    );
+    for client in &summary.clients {
+        let beats = &client.heartbeats;
+        table.row(
+            "",
+            &client.client,
+            &[
+                count(beats.received),
+                count(beats.absent),
+                count(beats.asked),
+                count(beats.answered),
+                count(beats.missed),
+                us_or_none(beats.slowest_answer_us),
+            ],
+        );
+    }
+    table.html()
+}
+
+/// Machines.
+pub(crate) fn hosts(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Machines",
+        &[
+            "<Client",
+            "<Host",
+            "<System",
+            "<Kernel",
+            "<CPU",
+            "CPUs",
+            "Memory",
+            "<Governor",
+            "<Clock",
+            "<Pinnace",
+        ],
+    );
+    for client in &summary.clients {
+        let Some(host) = &client.host else { continue };
+        let left = |text: Option<&str>| format!("<{}", text.unwrap_or(NONE));
+        table.row(
+            "",
+            &client.client,
+            &[
+                left(Some(&host.hostname)),
+                left(host.os.as_deref()),
+                format!("<{} {}", host.kernel, host.architecture),
+                left(host.cpu_model.as_deref()),
+                count(u64::from(host.cpus)),
+                size(host.memory_bytes),
+                left(host.governor.as_deref()),
+                left(host.clock_source.as_deref()),
+                left(Some(&host.pinnace)),
+            ],
+        );
+    }
+    table.html()
+}
+
+/// Storage behind each worker.
+pub(crate) fn storage(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Storage",
+        &[
+            "<Client / worker",
+            "<Path",
+            "<File system",
+            "<Mounted from",
+            "<Device",
+            "<Scheduler",
+            "<Options",
+            "Size",
+            "Free",
+        ],
+    );
+    for (_, worker, name) in workers(summary) {
+        let Some(storage) = &worker.storage else {
+            continue;
+        };
+        let left = |text: Option<&str>| format!("<{}", text.unwrap_or(NONE));
+        let kind = match storage.rotational {
+            Some(true) => ", spinning",
+            Some(false) => ", solid state",
+            None => "",
+        };
+        let device = [storage.device.as_deref(), storage.device_model.as_deref()];
+        let device: Vec<&str> = device.into_iter().flatten().collect();
+        table.row(
+            "",
+            &name,
+            &[
+                left(Some(&storage.path)),
+                left(storage.file_system.as_deref()),
+                left(storage.source.as_deref()),
+                if device.is_empty() {
+                    left(None)
+                } else {
+                    format!("<{}{kind}", device.join(", "))
+                },
+                left(storage.scheduler.as_deref()),
+                left(storage.mount_options.as_deref()),
+                size(Some(storage.total_bytes)),
+                size(Some(storage.free_bytes)),
+            ],
+        );
+    }
+    table.html()
+}
+
+/// What each client was to do.
+pub(crate) fn jobs(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Job",
+        &[
+            "<Client / worker",
+            "<Path",
+            "Chunk",
+            "File",
+            "Run time",
+            "Engine",
+            "Direct",
+            "Rate limit",
+            "Sample",
+            "Heartbeat",
+            "Monitor",
+        ],
+    );
+    for client in &summary.clients {
+        let Some(job) = &client.job else { continue };
+        for (place, worker) in job.workers.iter().enumerate() {
+            table.row(
+                "",
+                &format!("{} / {place}", client.client),
+                &[
+                    format!("<{}", worker.path),
+                    exact_size(worker.chunk_bytes),
+                    exact_size(worker.file_bytes),
+                    exact_time(job.run_time_us),
+                    job.engine.name().to_owned(),
+                    if job.direct { "yes" } else { "no" }.to_owned(),
+                    job.rate_bytes_per_second
+                        .map_or("none".to_owned(), |rate| show_rate(rate as f64)),
+                    exact_time(job.sample_us),
+                    exact_time(job.heartbeat_us),
+                    exact_time(job.monitor_us),
+                ],
+            );
+        }
+    }
+    table.html()
+}
+
+/// Errors, the first ones of each client.
+pub(crate) fn errors(summary: &Summary) -> String {
+    let mut table = Table::new(
+        "Errors",
+        &[
+            "<Client",
+            "Worker",
+            "At",
+            "<Tried",
+            "<On",
+            "<The system said",
+        ],
+    );
+    let all = summary.clients.iter().flat_map(|client| {
+        let errors = client.errors.iter();
+        errors.map(move |error| (client, error))
+    });
+    for (client, error) in all.take(ERROR_ROWS_MAX) {
+        table.row(
+            "",
+            &client.client,
+            &[
+                error.worker.map_or(NONE.to_owned(), |w| w.to_string()),
+                us(error.at_us),
+                format!("<{}", error.operation),
+                format!("<{}", error.path.as_deref().unwrap_or(NONE)),
+                format!("<{}", error.message),
+            ],
+        );
+    }
+    let shown = (table.rows.len() as u64).min(summary.totals.errors);
+    let mut html = table.html();
+    if summary.totals.errors > shown {
+        let more = counted(summary.totals.errors - shown, "error");
+        let _ = write!(html, "<p class=\"dim\">{more} not listed.</p>");
+    }
+    html
+}
+
+/// The commands that repeat the run.
+pub(crate) fn repeat(summary: &Summary) -> String {
+    let run = format!("{}-again", summary.run.id);
+    let shared = (summary.clients.len() > 1).then_some(run.as_str());
+    let mut html = String::new();
+    for client in summary.clients.iter().take(FOLD_ROWS) {
+        let Some(command) = command(client, shared) else {
+            continue;
+        };
+        let host = client
+            .host
+            .as_ref()
+            .map_or("", |host| host.hostname.as_str());
+        if shared.is_some() {
+            let _ = write!(html, "<h3>{} on {}</h3>", esc(&client.client), esc(host));
+        }
+        let _ = write!(html, "<pre>{}</pre>", esc_lines(&command));
+    }
+    html
+}
+
+/// Several runs side by side.
+pub(crate) fn overview(summaries: &[Summary]) -> String {
+    let mut table = Table::new(
+        "Runs",
+        &[
+            "<Run",
+            "<Solution",
+            "<State",
+            "Written",
+            "Per second",
+            "Write p99",
+            "Sync p99",
+            "Coverage",
+            "Warnings",
+        ],
+    );
+    for summary in summaries {
+        table.row(
+            "",
+            &summary.run.id,
+            &[
+                format!("<{}", summary.run.solution),
+                format!("<{}", summary.run.state.name()),
+                show_size(summary.totals.bytes),
+                bytes_per_second(summary.totals.bytes_per_second),
+                ns(summary.writes.p99_ns),
+                ns(summary.syncs.p99_ns),
+                percent(summary.coverage.share),
+                count(summary.warnings.len() as u64),
+            ],
+        );
+    }
+    table.html()
+}

@@ -1,0 +1,454 @@
+//! A run for a terminal.
+//!
+//! Invariant: no line is wider than asked for, no text from a run carries control characters, and
+//! without colour every meaning is still in words.
+
+use std::fmt::Write;
+
+use pinnace_proto::units::show_size;
+
+use crate::latency::Latency;
+use crate::limits::{TEXT_CLIENTS_MAX, TEXT_COLUMNS};
+use crate::summary::{ClientSummary, Summary};
+use crate::warning::Grade;
+use crate::words::{
+    bytes_per_second, clean, count, counted, ns, percent, promise, size, state_of, title, us,
+    us_or_none, wall_clock,
+};
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+
+/// The report of a run, at most `width` columns wide (kept between 60 and 160).
+pub fn text(summary: &Summary, width: usize, color: bool) -> String {
+    let mut page = Page {
+        out: String::new(),
+        width: width.clamp(TEXT_COLUMNS.0, TEXT_COLUMNS.1),
+        color,
+    };
+    page.head(summary);
+    if summary.clients.is_empty() {
+        page.warnings(summary);
+        return page.out;
+    }
+    page.totals(summary);
+    page.throughput(summary);
+    page.latency("Write latency", summary, &summary.writes, |client| {
+        &client.writes
+    });
+    page.latency("Sync latency", summary, &summary.syncs, |client| {
+        &client.syncs
+    });
+    page.workers(summary);
+    page.warnings(summary);
+    page.out
+}
+
+struct Page {
+    out: String,
+    width: usize,
+    color: bool,
+}
+
+impl Page {
+    fn paint(&self, style: &str, text: &str) -> String {
+        match self.color && !text.is_empty() {
+            true => format!("\x1b[{style}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    fn heading(&mut self, text: &str) {
+        let text = self.paint(BOLD, text);
+        self.line("");
+        self.line(&text);
+    }
+
+    /// Words broken into lines of the page's width; the first begins with `mark` (already
+    /// `columns` wide), the others are indented as far.
+    fn paragraph(&mut self, mark: &str, columns: usize, text: &str) {
+        let mut first = true;
+        for line in wrap(text, self.width - columns) {
+            let lead = if first {
+                mark.to_owned()
+            } else {
+                " ".repeat(columns)
+            };
+            first = false;
+            self.line(&format!("{lead}{line}"));
+        }
+    }
+
+    fn head(&mut self, summary: &Summary) {
+        let state = summary.run.state.name();
+        let name = fit(&title(summary), self.width - state.len() - 2);
+        let gap = " ".repeat(self.width - columns(&name) - state.len());
+        let style = match summary.run.state {
+            pinnace_proto::run::RunState::Running => CYAN,
+            pinnace_proto::run::RunState::Complete => GREEN,
+            pinnace_proto::run::RunState::Partial => RED,
+        };
+        let (name, state) = (self.paint(BOLD, &name), self.paint(style, state));
+        self.line(&format!("{name}{gap}{state}"));
+        let mut facts = vec![
+            format!("run {}", clean(&summary.run.id)),
+            wall_clock(summary.started_us.or(Some(summary.run.opened_us))),
+        ];
+        if !summary.run.solution.is_empty() {
+            facts.push(clean(&summary.run.solution));
+        }
+        let facts = self.paint(DIM, &fit(&facts.join(" · "), self.width));
+        self.line(&facts);
+        self.line("");
+        self.paragraph("", 0, &summary.headline);
+    }
+
+    fn totals(&mut self, summary: &Summary) {
+        let totals = &summary.totals;
+        let window = totals.common_window;
+        let cells = [
+            ("written", show_size(totals.bytes)),
+            ("throughput", bytes_per_second(totals.bytes_per_second)),
+            (
+                "all at work",
+                window.map_or("never".to_owned(), |w| bytes_per_second(w.bytes_per_second)),
+            ),
+            ("writes", count(totals.writes)),
+            ("syncs", count(totals.syncs)),
+            ("rollovers", count(totals.rollovers)),
+            ("duration", us(totals.duration_us)),
+            ("coverage", percent(summary.coverage.share)),
+            ("errors", count(totals.errors)),
+        ];
+        self.line("");
+        let cell = self.width / 3;
+        for row in cells.chunks(3) {
+            let mut line = String::new();
+            for (name, value) in row {
+                let pad = cell.saturating_sub(13 + columns(value));
+                let _ = write!(
+                    line,
+                    "{}{value}{}",
+                    self.paint(DIM, &format!("{name:<13}")),
+                    " ".repeat(pad)
+                );
+            }
+            self.line(&line);
+        }
+        let promise = format!("Rollovers: {}.", promise(summary));
+        self.line("");
+        self.paragraph("", 0, &promise);
+    }
+
+    fn throughput(&mut self, summary: &Summary) {
+        self.heading("Throughput");
+        let (name, state) = (name_columns(summary), 16);
+        let spark = self.width - name - 12 - 12 - state - 4;
+        let head = format!(
+            "{}{:>12}{:>12}  {}  ended",
+            pad_right("client", name),
+            "written",
+            "per second",
+            pad_right("over time", spark)
+        );
+        let head = self.paint(DIM, &head);
+        self.line(&head);
+        if summary.clients.len() > 1 {
+            let total = sparkline(&summary.series.bytes_per_second, spark);
+            let line = format!(
+                "{}{:>12}{:>12}  {}",
+                pad_right("all", name),
+                show_size(summary.totals.bytes),
+                bytes_per_second(summary.totals.bytes_per_second),
+                self.paint(CYAN, &total),
+            );
+            self.line(&line);
+        }
+        for client in summary.clients.iter().take(TEXT_CLIENTS_MAX) {
+            let line = format!(
+                "{}{:>12}{:>12}  {}  {}",
+                pad_right(&client.client, name),
+                show_size(client.bytes),
+                bytes_per_second(client.bytes_per_second),
+                self.paint(CYAN, &sparkline(&client.series.bytes_per_second, spark)),
+                self.state(client, state),
+            );
+            self.line(&line);
+        }
+        self.left_out(summary);
+    }
+
+    fn state(&self, client: &ClientSummary, width: usize) -> String {
+        let style = match (client.lost.is_some(), client.stop_reason) {
+            (true, _) => RED,
+            (false, Some(pinnace_proto::event::StopReason::Completed)) => GREEN,
+            (false, Some(_)) => YELLOW,
+            (false, None) => CYAN,
+        };
+        self.paint(style, &fit(&state_of(client), width))
+    }
+
+    fn left_out(&mut self, summary: &Summary) {
+        let more = summary.clients.len().saturating_sub(TEXT_CLIENTS_MAX) as u64;
+        if more > 0 {
+            let text = self.paint(DIM, &format!("and {}", counted(more, "more client")));
+            self.line(&text);
+        }
+    }
+
+    fn latency(
+        &mut self,
+        heading: &str,
+        summary: &Summary,
+        all: &Latency,
+        of: fn(&ClientSummary) -> &Latency,
+    ) {
+        if all.count == 0 {
+            return;
+        }
+        self.heading(heading);
+        // p95 gives way on the usual 80 columns; it is in every other format.
+        let narrow = self.width < 96;
+        let shown = |name: &str| !(narrow && name == "p95");
+        let name = name_columns(summary).min(12);
+        let cell = (self.width - name) / if narrow { 7 } else { 8 };
+        let mut head = format!("{}{:>cell$}", pad_right("client", name), "count");
+        for (column, ..) in all.columns() {
+            if shown(column) {
+                let _ = write!(head, "{column:>cell$}");
+            }
+        }
+        let head = self.paint(DIM, &head);
+        self.line(&head);
+        let row = |who: &str, latency: &Latency| {
+            let mut line = format!("{}{:>cell$}", pad_right(who, name), count(latency.count));
+            for (column, quantile, value) in latency.columns() {
+                if shown(column) {
+                    let doubtful = value.is_some() && !latency.trusts(quantile);
+                    let text = format!("{}{}", if doubtful { "~" } else { "" }, ns(value));
+                    let _ = write!(line, "{text:>cell$}");
+                }
+            }
+            line
+        };
+        if summary.clients.len() > 1 {
+            self.line(&row("all", all));
+        }
+        for client in summary.clients.iter().take(TEXT_CLIENTS_MAX) {
+            self.line(&row(&client.client, of(client)));
+        }
+        self.left_out(summary);
+    }
+
+    fn workers(&mut self, summary: &Summary) {
+        self.heading("Workers");
+        let name = name_columns(summary) + 4;
+        let cell = (self.width - name) / 6;
+        let mut head = pad_right("client / worker", name);
+        for column in [
+            "per second",
+            "CPU",
+            "buffers",
+            "rollovers",
+            "predicted",
+            "missed ♥",
+        ] {
+            let _ = write!(head, "{column:>cell$}");
+        }
+        let head = self.paint(DIM, &fit(&head, self.width));
+        self.line(&head);
+        for client in summary.clients.iter().take(TEXT_CLIENTS_MAX) {
+            for worker in &client.workers {
+                let predicted = worker.rollovers_predicted;
+                let mut line = pad_right(&format!("{} / {}", client.client, worker.worker), name);
+                for value in [
+                    bytes_per_second(worker.bytes_per_second),
+                    percent(worker.cpu_share),
+                    size(worker.buffer_bytes),
+                    count(worker.rollovers),
+                    predicted.map_or("–".to_owned(), |fewest| format!("{fewest:.1}")),
+                    count(worker.heartbeats_missed),
+                ] {
+                    let _ = write!(line, "{value:>cell$}");
+                }
+                self.line(&fit(&line, self.width));
+            }
+            let process = &client.process;
+            let memory = format!(
+                "  {} resident, {} of CPU time, {} of heartbeats answered",
+                size(process.peak_rss_bytes),
+                us_or_none(process.cpu_us),
+                percent(share(client.heartbeats.answered, client.heartbeats.asked)),
+            );
+            let memory = self.paint(DIM, &fit(&memory, self.width));
+            self.line(&memory);
+        }
+        self.left_out(summary);
+    }
+
+    fn warnings(&mut self, summary: &Summary) {
+        if summary.warnings.is_empty() {
+            return;
+        }
+        self.heading("Before believing this");
+        for warning in &summary.warnings {
+            let style = match warning.grade {
+                Grade::Serious => RED,
+                Grade::Caution => YELLOW,
+                Grade::Note => DIM,
+            };
+            let mark = self.paint(style, &format!("{:<9}", warning.grade.name()));
+            let text = format!("{} [{}]", warning.message, warning.code.name());
+            self.paragraph(&mark, 9, &text);
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+fn name_columns(summary: &Summary) -> usize {
+    let names = summary.clients.iter().take(TEXT_CLIENTS_MAX);
+    let longest = names.map(|client| columns(&client.client)).max();
+    longest.unwrap_or(0).clamp(6, 14) + 1
+}
+
+/// Columns a character takes on a terminal: none for combining marks, two for East Asian wide
+/// letters and pictures, one otherwise. The ranges are coarse; a wrong one costs alignment only.
+fn char_columns(c: char) -> usize {
+    match c as u32 {
+        0x0300..=0x036f | 0x200b..=0x200d | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// Columns of a text without control characters.
+fn columns(text: &str) -> usize {
+    text.chars().map(char_columns).sum()
+}
+
+/// The text cut to `width` columns, with `…` where something is missing.
+fn fit(text: &str, width: usize) -> String {
+    let text = clean(text);
+    if columns(&text) <= width {
+        return text;
+    }
+    let mut cut = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += char_columns(c);
+        if used > width {
+            break;
+        }
+        cut.push(c);
+    }
+    cut.push('…');
+    cut
+}
+
+/// The text in exactly `width` columns, the last of them a blank.
+fn pad_right(text: &str, width: usize) -> String {
+    let text = fit(text, width.saturating_sub(1));
+    let pad = width.saturating_sub(columns(&text));
+    text + &" ".repeat(pad)
+}
+
+/// Words in lines of at most `width` columns; a longer word is cut.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_ascii_whitespace() {
+        let word = fit(word, width);
+        let fits = lines
+            .last()
+            .is_some_and(|line| line.is_empty() || columns(line) + 1 + columns(&word) <= width);
+        if !fits {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(&word);
+        }
+    }
+    lines
+}
+
+/// A series in `width` characters, each the mean of its part; a blank where nothing is known.
+fn sparkline(values: &[Option<u64>], width: usize) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    if values.is_empty() || width == 0 {
+        return " ".repeat(width);
+    }
+    let mean = |place: usize| -> Option<f64> {
+        let from = place * values.len() / width;
+        let to = ((place + 1) * values.len())
+            .div_ceil(width)
+            .clamp(from + 1, values.len());
+        let known: Vec<u64> = values.get(from..to)?.iter().flatten().copied().collect();
+        (!known.is_empty()).then(|| known.iter().sum::<u64>() as f64 / known.len() as f64)
+    };
+    let means: Vec<Option<f64>> = (0..width).map(mean).collect();
+    let most = means.iter().flatten().copied().fold(0.0, f64::max);
+    means
+        .into_iter()
+        .map(|mean| match mean {
+            None => ' ',
+            Some(mean) if most > 0.0 => BARS[((mean / most * 8.0) as usize).min(7)],
+            Some(_) => BARS[0],
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_by_columns_not_by_bytes() {
+        for (text, width, expected) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 6, "日本語"),
+            ("", 1, ""),
+        ] {
+            assert_eq!(fit(text, width), expected);
+        }
+    }
+
+    #[test]
+    fn lines_are_wrapped_between_words() {
+        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
+        assert_eq!(wrap("abcdefgh", 5), ["abcd…"]);
+        assert_eq!(wrap("", 5), [""]);
+    }
+
+    #[test]
+    fn a_sparkline_is_as_wide_as_asked_and_leaves_holes_open() {
+        let values = [Some(0), Some(50), None, Some(100)];
+        assert_eq!(sparkline(&values, 4), "▁▅ █");
+        assert_eq!(sparkline(&values, 8).chars().count(), 8);
+        assert_eq!(sparkline(&[Some(1); 100], 7), "███████");
+        assert_eq!(sparkline(&[], 3), "   ");
+    }
+}

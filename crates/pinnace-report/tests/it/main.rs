@@ -1,0 +1,3 @@
+//! Reports over runs made by hand, from the record to each rendering.
+
+mod built;
