@@ -24,12 +24,13 @@ fn workload(disk: &TwinDisk, told: &mut Told) {
     };
     let mut tag = 0;
     for _ in 0..14 {
-        let mut group = BTreeMap::new();
+        let mut group = Vec::new();
         for _ in 0..2 {
             tag += 1;
             let body = payload(tag * 1_000_000, 700);
+            let refusals = up.watcher.refusals();
             match up.log.append(&[&body]) {
-                Ok(lsn) => drop(group.insert(lsn, body)),
+                Ok(lsn) => group.push((lsn, refusals, body)),
                 Err(AppendError::Full { .. }) => {}
                 Err(_) => break,
             }
@@ -47,9 +48,9 @@ fn workload(disk: &TwinDisk, told: &mut Told) {
     let _ = up.log.drop_segments_before(told.dropped_below);
 }
 
-fn settle(up: &Up, group: BTreeMap<Lsn, Vec<u8>>, told: &mut Told) {
-    for (lsn, body) in group {
-        if up.watcher.settled(lsn) {
+fn settle(up: &Up, group: Vec<(Lsn, usize, Vec<u8>)>, told: &mut Told) {
+    for (lsn, refusals, body) in group {
+        if up.watcher.fate(lsn, refusals) {
             told.acknowledged.insert(lsn, body);
         } else if up.watcher.seen().failed.is_some() {
             told.unknown.insert(lsn, body);

@@ -11,11 +11,11 @@ use std::time::Duration;
 use pinnace_log::twin::TwinDisk;
 use pinnace_log::{Log, Lsn, Observer, OpenError, Options, Position, Recovery};
 
-pub const DIR: &str = "log";
+pub(crate) const DIR: &str = "log";
 
 /// Everything the observer was told.
 #[derive(Default, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub committed: BTreeMap<Lsn, Position>,
     pub calls: usize,
     pub refused: Vec<(Lsn, Lsn)>,
@@ -24,15 +24,19 @@ pub struct Seen {
 }
 
 #[derive(Clone, Default)]
-pub struct Watcher(Arc<(Mutex<Seen>, Condvar)>);
+pub(crate) struct Watcher(Arc<(Mutex<Seen>, Condvar)>);
 
 impl Watcher {
-    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.0.lock().unwrap()
     }
 
     /// Waits for an event; the guard shows what was seen then.
-    pub fn wait(&self, what: &str, mut done: impl FnMut(&Seen) -> bool) -> MutexGuard<'_, Seen> {
+    pub(crate) fn wait(
+        &self,
+        what: &str,
+        mut done: impl FnMut(&Seen) -> bool,
+    ) -> MutexGuard<'_, Seen> {
         let limit = Duration::from_secs(60);
         let seen = self.seen();
         let (seen, timeout) = self
@@ -44,19 +48,30 @@ impl Watcher {
         seen
     }
 
-    /// Waits until `lsn` is committed, or refused, or the log failed; true when committed.
-    pub fn settled(&self, lsn: Lsn) -> bool {
-        let refusals = self.seen().refused.len();
+    /// Refusals heard so far. Lsns of refused records are used again, so whoever expects refusals
+    /// takes this before appending.
+    pub(crate) fn refusals(&self) -> usize {
+        self.seen().refused.len()
+    }
+
+    /// Waits until `lsn` is committed, refused after the first `refusals`, or the log failed; true
+    /// when committed.
+    pub(crate) fn fate(&self, lsn: Lsn, refusals: usize) -> bool {
         let seen = self.wait("a fate", |seen| {
             seen.committed.contains_key(&lsn)
                 || seen.failed.is_some()
                 || seen
                     .refused
                     .iter()
-                    .skip(refusals.saturating_sub(1))
-                    .any(|r| r.1 >= lsn)
+                    .skip(refusals)
+                    .any(|r| r.0 <= lsn && lsn <= r.1)
         });
         seen.committed.contains_key(&lsn)
+    }
+
+    /// The fate of a record where nothing was refused before.
+    pub(crate) fn settled(&self, lsn: Lsn) -> bool {
+        self.fate(lsn, 0)
     }
 
     fn tell(&self, change: impl FnOnce(&mut Seen)) {
@@ -90,7 +105,7 @@ impl Observer for Watcher {
 }
 
 /// Small segments, so that a few records roll.
-pub fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options {
         segment_bytes: 8192,
         record_bytes_max: 2048,
@@ -99,7 +114,7 @@ pub fn small() -> Options {
     }
 }
 
-pub struct Up {
+pub(crate) struct Up {
     pub log: Log,
     pub watcher: Watcher,
     pub recovery: Recovery,
@@ -107,7 +122,7 @@ pub struct Up {
     pub positions: BTreeMap<Lsn, Position>,
 }
 
-pub fn try_open(disk: &TwinDisk, options: Options) -> Result<Up, OpenError> {
+pub(crate) fn try_open(disk: &TwinDisk, options: Options) -> Result<Up, OpenError> {
     let (mut replayed, mut positions) = (BTreeMap::new(), BTreeMap::new());
     let mut last = 0;
     let opened = Log::open(
@@ -134,21 +149,22 @@ pub fn try_open(disk: &TwinDisk, options: Options) -> Result<Up, OpenError> {
     })
 }
 
-pub fn open(disk: &TwinDisk, options: Options) -> Up {
+pub(crate) fn open(disk: &TwinDisk, options: Options) -> Up {
     try_open(disk, options).unwrap()
 }
 
-/// A payload that tells its lsn and length.
-pub fn payload(lsn: Lsn, len: usize) -> Vec<u8> {
+/// A payload that tells its lsn and length, without zeros for small lsns.
+pub(crate) fn payload(lsn: Lsn, len: usize) -> Vec<u8> {
     lsn.to_le_bytes()
         .into_iter()
+        .map(|byte| byte ^ 0xa5)
         .cycle()
         .take(len.max(8))
         .collect()
 }
 
 /// A closed log of `count` records of `len` bytes each, every one its own batch.
-pub fn filled(options: &Options, count: u64, len: usize) -> TwinDisk {
+pub(crate) fn filled(options: &Options, count: u64, len: usize) -> TwinDisk {
     let disk = TwinDisk::new();
     let up = open(&disk, options.clone());
     for lsn in 1..=count {
