@@ -1,0 +1,521 @@
+//! Opening a log: read every segment, decide what is damage and what is a torn tail, replay.
+//!
+//! Invariant: nothing that was claimed durable is cut or deleted, and nothing is served before it
+//! is durable. The rules are numbered in `docs/formats/log.md`, section Recovery.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Lsn;
+use crate::disk::{Disk, DiskFile, read_full, write_full};
+use crate::error::{OpenError, is_full};
+use crate::limits::SEGMENT_HEADER_BYTES;
+use crate::log::{Options, Position};
+use crate::quarantine;
+use crate::record::{HEADER_BYTES, Header, marker};
+use crate::scan::{Found, Gap, Scan, scan};
+use crate::segment::{self, HeaderBlock, Segment};
+
+/// What opening a log found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Segments in the directory, before a new one was made.
+    pub segments: usize,
+    /// Records replayed.
+    pub records: u64,
+    /// Lsn of the last record kept, or of the last one lost to damage if that is later; 0 in a new log.
+    pub last_lsn: Lsn,
+    /// The end that was cut off because a crash left it unfinished; never acknowledged data.
+    pub torn: Option<TornTail>,
+    /// Places where acknowledged data is hurt.
+    pub damage: Vec<Damage>,
+}
+
+/// The unfinished end of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// Name of the segment.
+    pub segment: String,
+    /// Where the log now ends, in bytes.
+    pub offset: u64,
+    /// Bytes after that place which were not zero, up to the last such byte.
+    pub bytes: u64,
+    /// Whole records that stood behind the gap.
+    pub records: u64,
+    /// Where the bytes were kept, if whole records were among them.
+    pub copy: Option<PathBuf>,
+}
+
+/// A place where acknowledged data is hurt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Name of the segment.
+    pub segment: String,
+    /// First byte.
+    pub offset: u64,
+    /// Length; 0 when the bytes are missing altogether.
+    pub bytes: u64,
+    /// First and last record lost; `None` when only spare information is hurt.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// Where the bytes were copied, if there were any and the copy could be made.
+    pub copy: Option<PathBuf>,
+}
+
+/// What the log goes on from.
+pub(crate) struct Recovered {
+    pub(crate) recovery: Recovery,
+    pub(crate) salt: u32,
+    pub(crate) segments: VecDeque<Arc<Segment>>,
+    pub(crate) active: Arc<dyn DiskFile>,
+    /// Whether the active segment's space is allocated to its full size.
+    pub(crate) allocated: bool,
+}
+
+/// The caller's view of each record: lsn, where it is, payload. An error ends the opening.
+pub type Replay<'a> = dyn FnMut(Lsn, Position, &[u8]) -> Result<(), String> + 'a;
+
+/// A segment as the directory and its header present it.
+struct Candidate {
+    name: String,
+    path: PathBuf,
+    first_lsn: Lsn,
+    file: Arc<dyn DiskFile>,
+    header: HeaderBlock,
+}
+
+/// Recovers the log in `dir`, making it if there is none.
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &Options,
+    replay: &mut Replay<'_>,
+) -> Result<Recovered, OpenError> {
+    disk.create_dir(dir).map_err(io_error("create", dir))?;
+    let (candidates, leftovers) = list(disk, dir)?;
+    let salt = common_salt(&candidates)?;
+    for path in leftovers {
+        disk.remove(&path).map_err(io_error("remove", &path))?;
+    }
+    let Some(salt) = salt else {
+        return fresh(disk, dir, options);
+    };
+    let recovery = Recovery {
+        segments: candidates.len(),
+        ..Recovery::default()
+    };
+    let mut work = Work {
+        disk,
+        dir,
+        options,
+        salt,
+        recovery,
+        segments: VecDeque::new(),
+        replay,
+    };
+    let mut tail = None;
+    for (index, candidate) in candidates.iter().enumerate() {
+        let limit = candidates.get(index + 1).map(|next| next.first_lsn);
+        tail = Some(work.segment(index as u32, candidate, limit)?);
+    }
+    let Some(tail) = tail else {
+        return fresh(disk, dir, options);
+    };
+    work.finish(tail)
+}
+
+/// Where the last segment ends.
+struct Tail {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    end: usize,
+    /// Bytes of the file.
+    file_bytes: usize,
+    /// Acknowledged records are missing in it, so it must not be written again.
+    damaged: bool,
+    /// Something that is not zero stands after `end`.
+    dirty: bool,
+}
+
+struct Work<'a, 'r> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    options: &'a Options,
+    salt: u32,
+    recovery: Recovery,
+    segments: VecDeque<Arc<Segment>>,
+    replay: &'a mut Replay<'r>,
+}
+
+impl Work<'_, '_> {
+    /// Scans one segment, reports its damage, replays what it holds. `limit` is the first lsn of
+    /// the next segment, `None` for the last.
+    fn segment(
+        &mut self,
+        ordinal: u32,
+        candidate: &Candidate,
+        limit: Option<Lsn>,
+    ) -> Result<Tail, OpenError> {
+        let bytes = read_all(&*candidate.file).map_err(io_error("read", &candidate.path))?;
+        let start = SEGMENT_HEADER_BYTES as usize;
+        let scan = scan(
+            &bytes,
+            self.salt,
+            start,
+            candidate.first_lsn,
+            limit.unwrap_or(Lsn::MAX),
+        );
+        self.header_damage(candidate, &bytes);
+        // A segment in front that was removed by other hands.
+        if ordinal > 0 && self.recovery.last_lsn + 1 < candidate.first_lsn {
+            let (first_lsn, last_lsn) = (self.recovery.last_lsn + 1, candidate.first_lsn - 1);
+            self.damage(
+                candidate,
+                &bytes,
+                Gap {
+                    offset: 0,
+                    end: 0,
+                    first_lsn,
+                    last_lsn,
+                },
+            );
+        }
+        let durable = match limit {
+            Some(next_first) => next_first - 1,
+            None => scan.claim.max(candidate.first_lsn - 1),
+        };
+        let (kept, gaps) = judge(&scan, durable);
+        for gap in &gaps {
+            self.damage(candidate, &bytes, *gap);
+        }
+        let end = kept
+            .last()
+            .map_or(start, |found| found.offset + HEADER_BYTES + found.len);
+        for found in kept {
+            let payload = &bytes[found.offset + HEADER_BYTES..][..found.len];
+            let position = Position {
+                segment: ordinal,
+                offset: found.offset as u32,
+            };
+            (self.replay)(found.lsn, position, payload).map_err(|reason| OpenError::Replay {
+                lsn: found.lsn,
+                segment: candidate.name.clone(),
+                reason,
+            })?;
+        }
+        self.recovery.records += kept.len() as u64;
+        self.recovery.last_lsn = kept
+            .last()
+            .map_or(0, |found| found.lsn)
+            .max(durable)
+            .max(self.recovery.last_lsn);
+        let lost = &scan.found[kept.len()..];
+        let marker_only = is_marker_only(&scan, end, &bytes, self.salt);
+        if limit.is_none() && scan.used > end && !marker_only {
+            self.torn(candidate, &bytes, end, scan.used, lost.len());
+        }
+        self.segments.push_back(Arc::new(Segment::new(
+            ordinal,
+            candidate.first_lsn,
+            candidate.path.clone(),
+            end as u64,
+            None,
+        )));
+        Ok(Tail {
+            file: Arc::clone(&candidate.file),
+            path: candidate.path.clone(),
+            end,
+            file_bytes: bytes.len(),
+            damaged: !gaps.is_empty(),
+            dirty: scan.used > end && !marker_only,
+        })
+    }
+
+    fn header_damage(&mut self, candidate: &Candidate, bytes: &[u8]) {
+        let (offset, end) = match candidate.header {
+            HeaderBlock::Good {
+                hurt_copy: Some(offset),
+                ..
+            } => (offset, offset + 32),
+            HeaderBlock::Lost => (0, SEGMENT_HEADER_BYTES as usize),
+            HeaderBlock::Good { .. } | HeaderBlock::Newer(_) => return,
+        };
+        self.report(candidate, bytes, offset, end, None);
+    }
+
+    fn damage(&mut self, candidate: &Candidate, bytes: &[u8], gap: Gap) {
+        let lsns = Some((gap.first_lsn, gap.last_lsn));
+        self.report(candidate, bytes, gap.offset, gap.end, lsns);
+    }
+
+    fn report(
+        &mut self,
+        candidate: &Candidate,
+        bytes: &[u8],
+        offset: usize,
+        end: usize,
+        lsns: Option<(Lsn, Lsn)>,
+    ) {
+        let hurt = bytes.get(offset..end.min(bytes.len())).unwrap_or_default();
+        let what = match lsns {
+            Some((first, last)) => format!("records {first} to {last} cannot be read"),
+            None => "a spare copy of the header does not hold; no record is lost".to_owned(),
+        };
+        let note = format!(
+            "segment {}\noffset {offset}\nlength {}\n{what}\nThe segment itself was not changed.\n",
+            candidate.name,
+            hurt.len(),
+        );
+        let copy = if hurt.is_empty() {
+            None
+        } else {
+            quarantine::keep(self.disk, self.dir, &candidate.name, offset, hurt, &note)
+        };
+        self.recovery.damage.push(Damage {
+            segment: candidate.name.clone(),
+            offset: offset as u64,
+            bytes: hurt.len() as u64,
+            lsns,
+            copy,
+        });
+    }
+
+    fn torn(&mut self, candidate: &Candidate, bytes: &[u8], end: usize, used: usize, whole: usize) {
+        let note = format!(
+            "segment {}\noffset {end}\nlength {}\n{whole} whole records stood behind a gap at the \
+             end of the log. Nothing says that they had been acknowledged, so the log was cut.\n",
+            candidate.name,
+            used - end,
+        );
+        let copy = if whole == 0 {
+            None
+        } else {
+            quarantine::keep(
+                self.disk,
+                self.dir,
+                &candidate.name,
+                end,
+                &bytes[end..used],
+                &note,
+            )
+        };
+        self.recovery.torn = Some(TornTail {
+            segment: candidate.name.clone(),
+            offset: end as u64,
+            bytes: (used - end) as u64,
+            records: whole as u64,
+            copy,
+        });
+    }
+
+    /// Makes the end of the log fit to be written: cuts the tail, or starts a new segment after
+    /// damage, and syncs what was kept.
+    fn finish(mut self, tail: Tail) -> Result<Recovered, OpenError> {
+        let (disk, dir, segment_bytes) = (self.disk, self.dir, self.options.segment_bytes);
+        let error = |action| io_error(action, &tail.path);
+        if tail.damaged {
+            tail.file.sync_data().map_err(error("sync"))?;
+            disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+            let first_lsn = self.recovery.last_lsn + 1;
+            let (file, allocated) = make(disk, dir, first_lsn, self.salt, segment_bytes)?;
+            let ordinal = self.segments.len() as u32;
+            let path = dir.join(segment::file_name(first_lsn));
+            let used = u64::from(SEGMENT_HEADER_BYTES);
+            let segment = Segment::new(ordinal, first_lsn, path, used, Some(Arc::clone(&file)));
+            self.segments.push_back(Arc::new(segment));
+            return Ok(self.recovered(file, allocated));
+        }
+        if tail.dirty {
+            tail.file.truncate(tail.end as u64).map_err(error("cut"))?;
+        }
+        let allocated = if !tail.dirty && tail.file_bytes >= segment_bytes as usize {
+            true
+        } else {
+            match tail.file.allocate(u64::from(segment_bytes)) {
+                Ok(()) => true,
+                // Without space the log still opens, to be read and to be emptied.
+                Err(e) if e.kind() == io::ErrorKind::Unsupported || is_full(&e) => false,
+                Err(e) => return Err(error("allocate")(e)),
+            }
+        };
+        tail.file.sync_data().map_err(error("sync"))?;
+        disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+        // Only now, because the marker claims that what stands before it is durable.
+        if tail.end + HEADER_BYTES <= segment_bytes as usize {
+            let marker = marker(self.salt, self.recovery.last_lsn);
+            match write_full(&*tail.file, &marker, tail.end as u64) {
+                Err(e) if !is_full(&e) => return Err(error("write")(e)),
+                _ => tail.file.sync_data().map_err(error("sync"))?,
+            }
+        }
+        let file = Arc::clone(&tail.file);
+        Ok(self.recovered(file, allocated))
+    }
+
+    fn recovered(self, active: Arc<dyn DiskFile>, allocated: bool) -> Recovered {
+        let Work {
+            recovery,
+            salt,
+            segments,
+            ..
+        } = self;
+        Recovered {
+            recovery,
+            salt,
+            segments,
+            active,
+            allocated,
+        }
+    }
+}
+
+/// The records that are kept, and the gaps that are damage, given that everything up to `durable`
+/// was acknowledged.
+fn judge(scan: &Scan, durable: Lsn) -> (&[Found], Vec<Gap>) {
+    let mut damage = Vec::new();
+    for gap in &scan.gaps {
+        if gap.last_lsn <= durable {
+            damage.push(*gap);
+            continue;
+        }
+        // The first gap that reaches beyond what was acknowledged ends the log.
+        if gap.first_lsn <= durable {
+            damage.push(Gap {
+                last_lsn: durable,
+                ..*gap
+            });
+        }
+        let kept = scan
+            .found
+            .partition_point(|found| found.lsn < gap.first_lsn);
+        return (&scan.found[..kept], damage);
+    }
+    if scan.next_lsn <= durable {
+        damage.push(Gap {
+            offset: scan.end,
+            end: scan.used,
+            first_lsn: scan.next_lsn,
+            last_lsn: durable,
+        });
+    }
+    (&scan.found, damage)
+}
+
+/// Whether the only thing after the last record is the marker a quiet log ends with.
+fn is_marker_only(scan: &Scan, end: usize, bytes: &[u8], salt: u32) -> bool {
+    scan.used <= end + HEADER_BYTES
+        && matches!(
+            Header::parse(&bytes[end..], salt),
+            Some(Header::Marker { .. })
+        )
+}
+
+fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Candidate>, Vec<PathBuf>), OpenError> {
+    let mut candidates = Vec::new();
+    let mut leftovers = Vec::new();
+    for name in disk.list(dir).map_err(io_error("list", dir))? {
+        let path = dir.join(&name);
+        if let Some(first_lsn) = parse_leftover(&name) {
+            leftovers.push(dir.join(format!("{first_lsn:020}.new")));
+        }
+        let Some(first_lsn) = segment::parse_name(&name) else {
+            continue;
+        };
+        let file = disk.open(&path).map_err(io_error("open", &path))?;
+        let mut block = vec![0; SEGMENT_HEADER_BYTES as usize];
+        let n = read_full(&*file, &mut block, 0).map_err(io_error("read", &path))?;
+        let header = segment::parse_header(&block[..n]);
+        if let HeaderBlock::Newer(found) = header {
+            return Err(OpenError::NewerVersion {
+                path,
+                found,
+                supported: segment::VERSION,
+            });
+        }
+        candidates.push(Candidate {
+            name,
+            path,
+            first_lsn,
+            file,
+            header,
+        });
+    }
+    candidates.sort_by_key(|candidate| candidate.first_lsn);
+    Ok((candidates, leftovers))
+}
+
+fn parse_leftover(name: &str) -> Option<Lsn> {
+    segment::parse_name(&format!("{}.log", name.strip_suffix(".new")?))
+}
+
+/// The salt all segments share; `None` when there are no segments.
+fn common_salt(candidates: &[Candidate]) -> Result<Option<u32>, OpenError> {
+    let mut common = None;
+    for candidate in candidates {
+        if let HeaderBlock::Good {
+            salt, first_lsn, ..
+        } = candidate.header
+            && (*common.get_or_insert(salt) != salt || first_lsn != candidate.first_lsn)
+        {
+            return Err(OpenError::ForeignSegment {
+                path: candidate.path.clone(),
+            });
+        }
+    }
+    match (common, candidates.first()) {
+        (None, Some(first)) => Err(OpenError::HeaderLost {
+            path: first.path.clone(),
+        }),
+        (common, _) => Ok(common),
+    }
+}
+
+fn fresh(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<Recovered, OpenError> {
+    // The hasher's keys are the one source of randomness at hand without another dependency.
+    let salt = options
+        .salt
+        .unwrap_or_else(|| RandomState::new().hash_one(0x9e37_u16) as u32);
+    let (active, allocated) = make(disk, dir, 1, salt, options.segment_bytes)?;
+    let path = dir.join(segment::file_name(1));
+    let used = u64::from(SEGMENT_HEADER_BYTES);
+    let segment = Segment::new(0, 1, path, used, Some(Arc::clone(&active)));
+    let segments = VecDeque::from([Arc::new(segment)]);
+    Ok(Recovered {
+        recovery: Recovery::default(),
+        salt,
+        segments,
+        active,
+        allocated,
+    })
+}
+
+fn make(
+    disk: &dyn Disk,
+    dir: &Path,
+    first_lsn: Lsn,
+    salt: u32,
+    segment_bytes: u32,
+) -> Result<(Arc<dyn DiskFile>, bool), OpenError> {
+    segment::make(disk, dir, first_lsn, salt, segment_bytes).map_err(|error| OpenError::Io {
+        action: error.action,
+        path: dir.join(segment::file_name(first_lsn)),
+        source: error.source,
+    })
+}
+
+fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.len()? as usize];
+    let n = read_full(file, &mut bytes, 0)?;
+    bytes.truncate(n);
+    Ok(bytes)
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
+    move |source| OpenError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,546 @@
+//! For tests: a disk in memory that fails and crashes on command.
+//!
+//! Invariant: it keeps the promises listed in `docs/formats/log.md` under "What is assumed of the
+//! disk", and no others: what a failed sync covered is never made durable by a later one, unsynced
+//! writes survive a crash in part and out of order, names survive only once their directory is
+//! synced. It is public so that crates built on the log can be tested on it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, DiskFile};
+
+/// How an operation fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// An input/output error.
+    Eio,
+    /// No space left.
+    Enospc,
+    /// A write that takes only half of the bytes (at least one); other operations succeed.
+    ShortWrite,
+}
+
+/// What becomes of unsynced changes in a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survival {
+    /// All are lost.
+    Nothing,
+    /// All are kept, as when only the process dies.
+    Everything,
+    /// Each is kept, lost, or torn at any byte, as the seed decides.
+    Random(u64),
+}
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Clone, Default)]
+pub struct TwinDisk(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    files: HashMap<u64, FileState>,
+    next_file: u64,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// Changes of names since the directory was synced.
+    name_changes: Vec<NameChange>,
+    operations: u64,
+    syncs: u64,
+    removals: u64,
+    fault: Option<(u64, Fault, bool)>,
+    capacity_bytes: Option<u64>,
+    no_allocate: bool,
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Add(PathBuf, u64),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+#[derive(Default, Clone)]
+struct FileState {
+    current: Vec<u8>,
+    durable: Vec<u8>,
+    changes: Vec<Change>,
+    /// Changes that a failed sync covered.
+    doomed: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Resize(usize),
+}
+
+impl TwinDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> TwinDisk {
+        TwinDisk::default()
+    }
+
+    /// The `n`-th operation from now (1 is the next) fails, and with `sticky` every later one.
+    pub fn fail_nth(&self, n: u64, fault: Fault, sticky: bool) {
+        let mut inner = self.lock();
+        inner.fault = Some((inner.operations + n, fault, sticky));
+    }
+
+    /// Operations fail no more.
+    pub fn mend(&self) {
+        self.lock().fault = None;
+    }
+
+    /// Limits the sum of all file lengths, in bytes.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.lock().capacity_bytes = bytes;
+    }
+
+    /// Makes `allocate` answer `Unsupported`, as some file systems do.
+    pub fn set_no_allocate(&self, yes: bool) {
+        self.lock().no_allocate = yes;
+    }
+
+    /// Operations so far that could have failed.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// Syncs of files and directories so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+
+    /// Files removed so far.
+    #[must_use]
+    pub fn removals(&self) -> u64 {
+        self.lock().removals
+    }
+
+    /// Sum of all file lengths, in bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
+    }
+
+    /// Paths of all files.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.lock().names.keys().cloned().collect()
+    }
+
+    /// A file's bytes as a reader sees them.
+    #[must_use]
+    pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
+        let inner = self.lock();
+        let id = inner.names.get(path)?;
+        Some(inner.files.get(id)?.current.clone())
+    }
+
+    /// Puts a file there, durably.
+    pub fn put(&self, path: &Path, bytes: Vec<u8>) {
+        let mut inner = self.lock();
+        let id = inner.add_file();
+        let file = FileState {
+            current: bytes.clone(),
+            durable: bytes,
+            ..FileState::default()
+        };
+        inner.files.insert(id, file);
+        inner.names.insert(path.to_owned(), id);
+        inner.durable_names.insert(path.to_owned(), id);
+    }
+
+    /// A new disk as this one could be found after a crash now. This one is not changed.
+    #[must_use]
+    pub fn after_crash(&self, survival: Survival) -> TwinDisk {
+        let inner = self.lock();
+        let mut dice = Dice(match survival {
+            Survival::Random(seed) => seed,
+            _ => 0,
+        });
+        let mut names = inner.durable_names.clone();
+        for change in &inner.name_changes {
+            if survival.keeps(&mut dice) {
+                change.apply(&mut names);
+            }
+        }
+        let mut after = Inner {
+            next_file: inner.next_file,
+            ..Inner::default()
+        };
+        for (path, id) in names {
+            let Some(file) = inner.files.get(&id) else {
+                continue;
+            };
+            let bytes = file.after_crash(survival, &mut dice);
+            let state = FileState {
+                current: bytes.clone(),
+                durable: bytes,
+                ..FileState::default()
+            };
+            after.files.insert(id, state);
+            after.names.insert(path.clone(), id);
+            after.durable_names.insert(path, id);
+        }
+        TwinDisk(Arc::new(Mutex::new(after)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Survival {
+    fn keeps(self, dice: &mut Dice) -> bool {
+        match self {
+            Survival::Nothing => false,
+            Survival::Everything => true,
+            Survival::Random(_) => dice.below(2) == 0,
+        }
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        match self {
+            NameChange::Add(path, id) => {
+                names.insert(path.clone(), *id);
+            }
+            NameChange::Remove(path) => {
+                names.remove(path);
+            }
+            NameChange::Rename(from, to) => {
+                if let Some(id) = names.remove(from) {
+                    names.insert(to.clone(), id);
+                }
+            }
+        }
+    }
+}
+
+impl FileState {
+    fn after_crash(&self, survival: Survival, dice: &mut Dice) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        for change in self.doomed.iter().chain(&self.changes) {
+            match (survival, change) {
+                (Survival::Random(_), Change::Write(offset, data)) if dice.below(2) == 0 => {
+                    // Some of its bytes, from somewhere to somewhere.
+                    let from = dice.below(data.len() as u64 + 1) as usize;
+                    let to = from + dice.below((data.len() - from) as u64 + 1) as usize;
+                    let from = if dice.below(2) == 0 { 0 } else { from };
+                    Change::Write(offset + from, data[from..to].to_vec()).apply(&mut bytes);
+                }
+                _ if survival.keeps(dice) => change.apply(&mut bytes),
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Change::Write(_, data) if data.is_empty() => {}
+            Change::Write(offset, data) => {
+                let end = offset + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[*offset..end].copy_from_slice(data);
+            }
+            Change::Resize(len) => bytes.resize(*len, 0),
+        }
+    }
+}
+
+impl Inner {
+    fn add_file(&mut self) -> u64 {
+        self.next_file += 1;
+        self.files.insert(self.next_file, FileState::default());
+        self.next_file
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.names
+            .values()
+            .filter_map(|id| self.files.get(id))
+            .map(|file| file.current.len() as u64)
+            .sum()
+    }
+
+    /// Counts an operation; true when it shall be a short write.
+    fn step(&mut self) -> io::Result<bool> {
+        self.operations += 1;
+        match self.fault {
+            Some((at, fault, sticky))
+                if self.operations == at || (sticky && self.operations > at) =>
+            {
+                match fault {
+                    Fault::Eio => Err(io::Error::other("input/output error (twin)")),
+                    Fault::Enospc => Err(io::ErrorKind::StorageFull.into()),
+                    Fault::ShortWrite => Ok(true),
+                }
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn file(&mut self, id: u64) -> io::Result<&mut FileState> {
+        self.files
+            .get_mut(&id)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Applies a change unless the disk is too small for it.
+    fn change(&mut self, id: u64, change: Change) -> io::Result<()> {
+        let grows = {
+            let len = self.file(id)?.current.len();
+            let end = match &change {
+                Change::Write(offset, data) => offset + data.len(),
+                Change::Resize(len) => *len,
+            };
+            end.saturating_sub(len) as u64
+        };
+        if grows > 0
+            && self
+                .capacity_bytes
+                .is_some_and(|max| self.used_bytes() + grows > max)
+        {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let file = self.file(id)?;
+        change.apply(&mut file.current);
+        file.changes.push(change);
+        Ok(())
+    }
+}
+
+impl Disk for TwinDisk {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.lock().step().map(|_| ())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut inner = self.lock();
+        inner.step()?;
+        let in_dir = inner.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(in_dir
+            .filter_map(|p| Some(p.file_name()?.to_str()?.to_owned()))
+            .collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.lock();
+        inner.step()?;
+        if inner.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let id = inner.add_file();
+        inner.names.insert(path.to_owned(), id);
+        inner
+            .name_changes
+            .push(NameChange::Add(path.to_owned(), id));
+        Ok(Arc::new(TwinFile {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.lock();
+        inner.step()?;
+        let id = *inner.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(TwinFile {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.step()?;
+        if !inner.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let change = NameChange::Rename(from.to_owned(), to.to_owned());
+        change.apply(&mut inner.names);
+        inner.name_changes.push(change);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.step()?;
+        inner.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        inner.removals += 1;
+        inner.name_changes.push(NameChange::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.syncs += 1;
+        inner.step()?;
+        let (synced, left): (Vec<_>, Vec<_>) = std::mem::take(&mut inner.name_changes)
+            .into_iter()
+            .partition(|change| {
+                let (NameChange::Add(path, _)
+                | NameChange::Remove(path)
+                | NameChange::Rename(path, _)) = change;
+                path.parent() == Some(dir)
+            });
+        inner.name_changes = left;
+        for change in synced {
+            change.apply(&mut inner.durable_names);
+        }
+        Ok(())
+    }
+}
+
+struct TwinFile {
+    disk: TwinDisk,
+    id: u64,
+}
+
+impl DiskFile for TwinFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut inner = self.disk.lock();
+        inner.step()?;
+        Ok(inner.file(self.id)?.current.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut inner = self.disk.lock();
+        inner.step()?;
+        let bytes = &inner.file(self.id)?.current;
+        let from = (offset as usize).min(bytes.len());
+        let n = buffer.len().min(bytes.len() - from);
+        buffer[..n].copy_from_slice(&bytes[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut inner = self.disk.lock();
+        let short = inner.step()?;
+        let n = if short {
+            bytes.len().div_ceil(2)
+        } else {
+            bytes.len()
+        };
+        inner.change(self.id, Change::Write(offset as usize, bytes[..n].to_vec()))?;
+        Ok(n)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.disk.lock();
+        inner.syncs += 1;
+        let outcome = inner.step();
+        let file = inner.file(self.id)?;
+        let changes = std::mem::take(&mut file.changes);
+        if let Err(error) = outcome {
+            // As Linux does: the pages are clean now, whatever the medium holds.
+            file.doomed.extend(changes);
+            return Err(error);
+        }
+        for change in changes {
+            change.apply(&mut file.durable);
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let mut inner = self.disk.lock();
+        inner.step()?;
+        inner.change(self.id, Change::Resize(len as usize))
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut inner = self.disk.lock();
+        inner.step()?;
+        if inner.no_allocate {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if inner.file(self.id)?.current.len() as u64 >= len {
+            return Ok(());
+        }
+        inner.change(self.id, Change::Resize(len as usize))
+    }
+}
+
+/// A small generator of numbers that look random (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    /// A number below `n`, which is not zero.
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_synced_surely_survives() {
+        let disk = TwinDisk::new();
+        let (dir, path) = (Path::new("d"), Path::new("d/a"));
+        let file = disk.create(path).unwrap();
+        file.write_at(b"old", 0).unwrap();
+        assert!(
+            disk.after_crash(Survival::Nothing).paths().is_empty(),
+            "the name was not synced"
+        );
+        disk.sync_dir(dir).unwrap();
+        let crashed = disk.after_crash(Survival::Nothing);
+        assert_eq!(
+            crashed.contents(path).unwrap(),
+            b"",
+            "the bytes were not synced"
+        );
+        file.sync_data().unwrap();
+        file.write_at(b"NEW", 0).unwrap();
+        assert_eq!(
+            disk.after_crash(Survival::Nothing).contents(path).unwrap(),
+            b"old"
+        );
+        assert_eq!(
+            disk.after_crash(Survival::Everything)
+                .contents(path)
+                .unwrap(),
+            b"NEW"
+        );
+        let torn = (0..200).any(|seed| {
+            let found = disk
+                .after_crash(Survival::Random(seed))
+                .contents(path)
+                .unwrap();
+            found != b"old" && found != b"NEW"
+        });
+        assert!(torn, "a random crash tears writes");
+    }
+
+    #[test]
+    fn a_failed_sync_is_not_mended_by_the_next() {
+        let disk = TwinDisk::new();
+        let file = disk.create(Path::new("d/a")).unwrap();
+        disk.sync_dir(Path::new("d")).unwrap();
+        file.write_at(b"x", 0).unwrap();
+        disk.fail_nth(1, Fault::Eio, false);
+        assert!(file.sync_data().is_err());
+        file.sync_data().unwrap();
+        let crashed = disk.after_crash(Survival::Nothing);
+        assert_eq!(crashed.contents(Path::new("d/a")).unwrap(), b"");
+    }
+}
