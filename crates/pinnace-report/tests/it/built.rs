@@ -426,7 +426,7 @@ impl<'a> Writer<'a> {
     fn stopped(&mut self, end_us: u64) -> Stopped {
         Stopped {
             reason: self.plan.reason,
-            elapsed_us: end_us,
+            ran_us: end_us,
             workers: (0..self.plan.workers())
                 .zip(&self.pens)
                 .map(|(worker, pen)| WorkerTotals {
