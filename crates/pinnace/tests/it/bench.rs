@@ -68,7 +68,7 @@ fn bad_jobs_are_refused_with_what_was_wrong_and_what_to_do() {
         (
             vec!["--path", here, "--direct", "--chunk-size", "1000"],
             2,
-            vec!["4096"],
+            vec!["multiple of 4k"],
         ),
         (vec!["--path", here, "--min-free", "99.9%"], 8, vec!["free"]),
         (vec!["absent.yaml"], 2, vec!["absent.yaml"]),
@@ -206,7 +206,7 @@ fn three_clients_with_a_chunk_size_each_are_one_run() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|client| client["workers"][0]["chunk_bytes"].as_u64().unwrap())
+        .map(|client| client["job"]["workers"][0]["chunk_bytes"].as_u64().unwrap())
         .collect();
     assert_eq!(chunks, [64 << 10, 128 << 10, 256 << 10]);
     assert_eq!(data_files(folder.path()), 0);
