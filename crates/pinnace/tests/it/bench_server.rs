@@ -253,3 +253,77 @@ fn a_client_of_a_fleet_that_is_killed_leaves_no_files() {
     let work = server.folder.path().join("work-f");
     assert_eq!(std::fs::read_dir(work).unwrap().count(), 0);
 }
+
+#[test]
+fn a_clock_that_steps_back_changes_no_duration() {
+    let server = Server::start();
+    let here = server.folder.path().to_str().unwrap().to_owned();
+    let bench = server.spawn(&[
+        "bench",
+        "--path",
+        &here,
+        "--run",
+        "real",
+        "--id",
+        "a",
+        "--run-time=2s",
+        "--chunk-size=64k",
+        "--file-size=1M",
+        "--rate=8M",
+    ]);
+    finish(bench).expect(0, &[]);
+    wait_for_state(&server, "real", "complete");
+    // The same events told again as another run, by a client whose clock steps back a day each time.
+    let events = query(
+        &server,
+        "SELECT document FROM events WHERE run = 'real' ORDER BY n",
+    );
+    for (n, event) in events.iter().enumerate() {
+        let mut event: serde_json::Value =
+            serde_json::from_str(event[0].as_str().unwrap()).unwrap();
+        event["run"] = "stepping".into();
+        let at_us = event["at_us"].as_u64().unwrap() - n as u64 * 86_400_000_000;
+        event["at_us"] = at_us.into();
+        let topic = format!(
+            "/pinnace.bench.stepping.a.{}",
+            event["event"].as_str().unwrap()
+        );
+        assert_eq!(server.post(&topic, &event.to_string()).status, 200);
+    }
+    wait_for_state(&server, "stepping", "complete");
+    let report = |run: &str| server.get(&format!("/-/runs/{run}/report.json")).json();
+    let (real, stepping) = (report("real"), report("stepping"));
+    for field in ["coverage", "writes", "syncs"] {
+        assert_eq!(stepping[field], real[field], "{field}");
+    }
+    assert_eq!(
+        stepping["totals"]["duration_us"],
+        real["totals"]["duration_us"]
+    );
+    assert!(
+        stepping["warnings"].to_string().contains("clock"),
+        "{}",
+        stepping["warnings"]
+    );
+}
+
+#[test]
+fn what_is_no_event_is_ignored_with_a_word_in_the_log() {
+    let server = Server::with(&["--log-file", "{}/server.log"]);
+    for (topic, body) in [
+        ("/pinnace.bench.r.a.started", "{"),
+        ("/pinnace.bench.r.a.sample", "{\"v\":7}"),
+        ("/pinnace.bench.r.a.dance", "[]"),
+    ] {
+        assert_eq!(server.post(topic, body).status, 200);
+    }
+    let log = server.folder.path().join("server.log");
+    wait_for("three warnings", || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .matches("no bench event")
+            .count()
+            == 3
+    });
+    assert!(server.runs().is_empty());
+}
