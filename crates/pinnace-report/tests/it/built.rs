@@ -219,10 +219,9 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let seed = plan
-            .name
-            .bytes()
-            .fold(7, |seed, b| seed * 31 + u64::from(b));
+        let seed = plan.name.bytes().fold(7u64, |seed, b| {
+            seed.wrapping_mul(31).wrapping_add(u64::from(b))
+        });
         Self {
             plan,
             events: Vec::new(),
