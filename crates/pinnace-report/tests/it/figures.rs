@@ -31,7 +31,7 @@ fn an_interrupted_client_covers_what_it_did_and_a_running_one_what_it_told() {
     let mut record = run(&[Plan::named("a").with(|plan| plan.reason = StopReason::Interrupted)]);
     for event in &mut record.clients[0].events {
         if let Body::Stopped(stopped) = &mut event.body {
-            stopped.elapsed_us = 7 * SECOND;
+            stopped.ran_us = 7 * SECOND;
         }
     }
     assert_eq!(summarize(&record).coverage.reported_us, 7 * SECOND);

@@ -119,7 +119,7 @@ fn times_and_figures_at_the_edge_of_their_types() {
                         (rollover.file_us, rollover.sync_us) = (value, value);
                     }
                     Body::Stopped(stopped) => {
-                        stopped.elapsed_us = value;
+                        stopped.ran_us = value;
                         stopped.workers[0].bytes = value;
                         stopped.workers[0].rollovers = value;
                     }
