@@ -175,7 +175,7 @@ impl Collector {
         let wake = self.harbour.collector.clone();
         let wake = Box::new(move || drop(wake.send(Command::Wake)));
         match self.harbour.broker.notify(PATTERN, NAME, wake) {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(error) => {
                 tracing::error!(%error, "the collector's queue is gone; bench events are not stored");
                 false
