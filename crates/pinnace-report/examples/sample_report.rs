@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let before = Instant::now();
     let summary = summarize(&record);
     let summarized_us = before.elapsed().as_micros();
-    let page = html(&[summary.clone()], OPENED_US + 60 * SECOND);
+    let page = html(std::slice::from_ref(&summary), OPENED_US + 60 * SECOND);
     let rendered_us = before.elapsed().as_micros() - summarized_us;
     let figures = format!(
         "{}\nsummarize {summarized_us} us, html {rendered_us} us, {} bytes\n",

@@ -8,6 +8,7 @@
 //! (`pinnace-server`).
 
 mod client;
+mod columns;
 mod csv;
 mod fold;
 mod html;
@@ -21,6 +22,7 @@ mod text;
 mod timeline;
 mod warning;
 mod words;
+mod worker;
 
 pub use csv::{csv, csv_samples};
 pub use html::html;
