@@ -76,7 +76,8 @@ pub(crate) fn add_totals(
     for totals in stopped {
         workers.entry(totals.worker).or_default();
     }
-    for sample in leg.samples.iter().chain(&leg.timeless) {
+    let timely = leg.samples.iter().map(|taken| taken.sample);
+    for sample in timely.chain(leg.timeless.iter().copied()) {
         for figures in &sample.workers {
             if final_words.contains_key(&figures.worker) {
                 let bytes = &mut integrity.bytes_by_samples;

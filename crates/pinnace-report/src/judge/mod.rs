@@ -240,12 +240,19 @@ fn heartbeats(summary: &Summary) -> Vec<Warning> {
         WarningCode::HeartbeatsMissed,
         |client| client.heartbeats.missed > 0 || client.heartbeats.absent > 0,
         |who, clients| {
-            format!(
-                "{who}: {} of {} to workers had no answer in time, {} did not come at all.",
-                count(sum(clients, |c| c.heartbeats.missed)),
-                counted(sum(clients, |c| c.heartbeats.asked), "heartbeat question"),
-                counted(sum(clients, |c| c.heartbeats.absent), "heartbeat"),
-            )
+            let missed = match sum(clients, |c| c.heartbeats.missed) {
+                0 => String::new(),
+                missed => format!(
+                    "{} of {} to workers had no answer in time. ",
+                    count(missed),
+                    counted(sum(clients, |c| c.heartbeats.asked), "heartbeat question")
+                ),
+            };
+            let absent = match sum(clients, |c| c.heartbeats.absent) {
+                0 => String::new(),
+                absent => format!("{} did not come at all.", counted(absent, "heartbeat")),
+            };
+            format!("{who}: {}", format!("{missed}{absent}").trim_end())
         },
     )
     .into_iter()

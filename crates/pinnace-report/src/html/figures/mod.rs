@@ -39,13 +39,25 @@ pub(super) fn span_us(summary: &Summary) -> u64 {
     ends.max().unwrap_or(0)
 }
 
+/// A client's series as lines, from its start to its end.
+pub(super) fn client_stretches(
+    client: &ClientSummary,
+    time: Scale,
+    rate: Scale,
+    points_max: usize,
+) -> Stretches {
+    let ends = (time.x(client.start_us), time.x(client.end_us));
+    rate_stretches(&client.series, time, rate, points_max, ends)
+}
+
 /// A series as lines: a value stands in the middle of its step, and a line reaches to the edges of
-/// its first and last one.
-pub(super) fn rate_stretches(
+/// its first and last one as far as they lie within `ends`.
+fn rate_stretches(
     series: &RateSeries,
     time: Scale,
     rate: Scale,
     points_max: usize,
+    ends: (f64, f64),
 ) -> Stretches {
     let half = time.x(series.step_us) / 2.0;
     let mut lines = stretches(
@@ -55,9 +67,12 @@ pub(super) fn rate_stretches(
         points_max,
     );
     for line in &mut lines {
+        for (x, _) in line.iter_mut() {
+            *x = x.max(ends.0).min(ends.1);
+        }
         if let (Some(first), Some(last)) = (line.first().copied(), line.last().copied()) {
-            line.insert(0, ((first.0 - half).max(0.0), first.1));
-            line.push(((last.0 + half).min(WIDTH), last.1));
+            line.insert(0, ((first.0 - half).max(ends.0), first.1));
+            line.push(((last.0 + half).min(ends.1), last.1));
         }
     }
     lines
@@ -103,11 +118,12 @@ pub(crate) fn throughput(summary: &Summary) -> String {
     let top = top.fold(most(&summary.series), f64::max);
     let (rate, y_ticks) = round_scale(top, byte_unit(top), rate_label);
     let few = summary.clients.len() <= CHART_CLIENTS_MAX;
-    let total = rate_stretches(&summary.series, time, rate, CHART_POINTS_MAX);
+    let ends = (0.0, time.x(span_us));
+    let total = rate_stretches(&summary.series, time, rate, CHART_POINTS_MAX, ends);
     let mut inside = format!("<path class=\"tot ar\" d=\"{}\"/>", area_path(&total));
     if few {
         for (place, client) in summary.clients.iter().enumerate() {
-            let line = rate_stretches(&client.series, time, rate, CHART_POINTS_MAX);
+            let line = client_stretches(client, time, rate, CHART_POINTS_MAX);
             let class = colour(place);
             let _ = write!(
                 inside,
@@ -115,8 +131,6 @@ pub(crate) fn throughput(summary: &Summary) -> String {
                 line_path(&line)
             );
         }
-    } else {
-        inside.push_str(&middle_and_band(summary, time, rate));
     }
     if summary.clients.len() != 1 {
         let _ = write!(inside, "<path class=\"tot\" d=\"{}\"/>", line_path(&total));
@@ -130,8 +144,13 @@ pub(crate) fn throughput(summary: &Summary) -> String {
         show_rate(most(&summary.series)),
     );
     format!(
-        "<figure><figcaption>Throughput over time <small>per second, all clients and each\
-         </small></figcaption>{}{}</figure>",
+        "<figure><figcaption>Throughput over time <small>per second{}</small></figcaption>{}{}{}\
+         </figure>",
+        match summary.clients.len() {
+            1 => "",
+            _ if few => ", all clients and each",
+            _ => ", all clients together",
+        },
         plot(
             260,
             &label,
@@ -140,6 +159,11 @@ pub(crate) fn throughput(summary: &Summary) -> String {
             &flags
         ),
         throughput_legend(summary, few),
+        if few {
+            String::new()
+        } else {
+            range_of_clients(summary, time)
+        },
     )
 }
 
@@ -150,12 +174,10 @@ fn rate_label(bytes_per_second: f64) -> String {
     show_rate(bytes_per_second.round())
 }
 
-/// For many clients: the range they lie in and the middle one.
-fn middle_and_band(summary: &Summary, time: Scale, rate: Scale) -> String {
+/// For many clients: the range they lie in and the middle one, on a scale of their own.
+fn range_of_clients(summary: &Summary, time: Scale) -> String {
     let step_us = summary.series.step_us;
-    let mut lows = Vec::new();
-    let mut middles = Vec::new();
-    let mut highs = Vec::new();
+    let (mut lows, mut middles, mut highs) = (Vec::new(), Vec::new(), Vec::new());
     for place in 0..summary.series.bytes_per_second.len() {
         let series = summary.clients.iter().map(|c| &c.series.bytes_per_second);
         let mut values: Vec<u64> = series
@@ -166,18 +188,27 @@ fn middle_and_band(summary: &Summary, time: Scale, rate: Scale) -> String {
         middles.push(values.get(values.len() / 2).copied());
         highs.push(values.last().copied());
     }
-    let line = |values: &[Option<u64>]| {
+    let top = highs.iter().flatten().max().copied().unwrap_or(0) as f64;
+    let (rate, y_ticks) = round_scale(top, byte_unit(top), rate_label);
+    let line = |bytes_per_second: Vec<Option<u64>>| {
         let series = RateSeries {
             step_us,
-            bytes_per_second: values.to_vec(),
+            bytes_per_second,
         };
-        rate_stretches(&series, time, rate, CHART_POINTS_MAX)
+        rate_stretches(&series, time, rate, CHART_POINTS_MAX, (0.0, WIDTH))
     };
-    let mut edge: Vec<(f64, f64)> = line(&highs).concat();
-    edge.extend(line(&lows).concat().into_iter().rev());
-    let edge = line_path(&vec![edge]);
-    let middle = line_path(&line(&middles));
-    format!("<path class=\"band\" d=\"{edge}Z\"/><path class=\"ln k1\" d=\"{middle}\"/>")
+    let mut edge: Vec<(f64, f64)> = line(highs).concat();
+    edge.extend(line(lows).concat().into_iter().rev());
+    let (edge, middle) = (line_path(&vec![edge]), line_path(&line(middles)));
+    let inside =
+        format!("<path class=\"band\" d=\"{edge}Z\"/><path class=\"ln k1\" d=\"{middle}\"/>");
+    let label = "Throughput of the slowest, the middle and the fastest client over time.";
+    let ticks = time_ticks(time.most as u64);
+    format!(
+        "<figcaption><small>The clients one by one: the band holds all of them, the line is the \
+         middle one</small></figcaption>{}",
+        plot(130, label, (&ticks, &y_ticks), &inside, "")
+    )
 }
 
 /// Upright lines and flags where clients were lost; flags that would cover each other are left out.
@@ -190,18 +221,24 @@ fn lost_marks(summary: &Summary, time: Scale) -> (String, String) {
     lost.sort_by(|a, b| a.0.total_cmp(&b.0));
     let lines = strokes(lost.iter().map(|(x, _)| *x), 1.0, 0.0, HEIGHT);
     let mut flags = String::new();
-    let mut before = f64::NEG_INFINITY;
-    for (x, client) in lost {
-        if x - before < WIDTH / 6.0 {
-            continue;
-        }
-        before = x;
-        let side = if x > WIDTH / 2.0 { " left" } else { "" };
+    let mut rest = lost.as_slice();
+    while let [(x, first), ..] = rest {
+        // One flag speaks for all that would cover it.
+        let near = rest
+            .iter()
+            .take_while(|(other, _)| other - x < WIDTH / 6.0)
+            .count();
+        rest = &rest[near..];
+        let side = if *x > WIDTH / 2.0 { " left" } else { "" };
+        let more = match near {
+            1 => String::new(),
+            near => format!(" and {} more", near - 1),
+        };
         let _ = write!(
             flags,
-            "<span class=\"flag{side}\" style=\"left:{}%\">✕ {} lost</span>",
+            "<span class=\"flag{side}\" style=\"left:{}%\">✕ {}{more} lost</span>",
             trimmed(x / 10.0, 2),
-            esc(&client.client)
+            esc(&first.client)
         );
     }
     (lines, flags)
@@ -230,8 +267,6 @@ fn throughput_legend(summary: &Summary, few: bool) -> String {
             let mark = swatch(&format!("ln {}", colour(place)));
             item(&mark, &esc(&client.client), client.bytes_per_second);
         }
-    } else {
-        item(&swatch("ln k1"), "middle client; the band holds all", None);
     }
     if summary.clients.iter().any(|client| client.lost.is_some()) {
         item(&swatch("lo"), "client lost", None);

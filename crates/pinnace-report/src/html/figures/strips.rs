@@ -7,12 +7,12 @@ use std::fmt::Write;
 
 use pinnace_proto::units::show_rate;
 
-use super::{colour, detail, most, rate_stretches, span_us};
+use super::{client_stretches, colour, detail, most, span_us};
 use crate::html::chart::{
     HEIGHT, Scale, WIDTH, area_path, bands, line_path, strokes, time_ticks, trimmed, x_labels,
 };
 use crate::html::escape::esc;
-use crate::limits::{Detail, STRIPS_MAX};
+use crate::limits::{Detail, STRIPS_MAX, SYNC_BANDS_MAX};
 use crate::summary::{ClientSummary, Summary};
 use crate::words::{bytes_per_second, counted, state_of, us};
 
@@ -32,7 +32,7 @@ pub(crate) fn strips(summary: &Summary) -> String {
     }
     let _ = write!(
         html,
-        "<div class=\"axis\"><span></span>{}</div>",
+        "<div class=\"axis\"><span class=\"pad\"></span>{}</div>",
         x_labels(&time_ticks(span_us))
     );
     if summary.clients.len() > STRIPS_MAX {
@@ -61,8 +61,10 @@ fn strip(client: &ClientSummary, place: usize, time: Scale, detail: &Detail) -> 
     let rate = Scale {
         most: most(&client.series) * 1.08,
     };
-    let line = rate_stretches(&client.series, time, rate, detail.strip_points);
-    let syncs = client.rollover_marks.iter().map(|mark| {
+    let line = client_stretches(client, time, rate, detail.strip_points);
+    // More than these would cover the strip and say nothing; the tables have the sync share.
+    let shown = client.rollover_marks.len() <= SYNC_BANDS_MAX;
+    let syncs = client.rollover_marks.iter().filter(|_| shown).map(|mark| {
         let from_us = mark.at_us.saturating_sub(mark.sync_us);
         (time.x(from_us), time.x(mark.at_us))
     });
