@@ -48,7 +48,8 @@ impl Default for Options {
 
 impl Options {
     /// Bytes at the end of a segment that only urgent records may use.
-    pub(crate) fn reserve_bytes(&self) -> u32 {
+    #[must_use]
+    pub fn reserve_bytes(&self) -> u32 {
         (self.segment_bytes / RESERVE_DIVISOR).min(RESERVE_BYTES_MAX)
     }
 
@@ -379,7 +380,14 @@ impl Log {
             segment: segment.name(),
             offset,
         };
-        let file = shared.segments.file(&*shared.disk, &segment).map_err(io)?;
+        let file = match shared.segments.file(&*shared.disk, &segment) {
+            Ok(file) => file,
+            // It was dropped between the look into the list and the opening.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ReadError::Gone);
+            }
+            Err(error) => return Err(io(error)),
+        };
         let mut head = [0; READ_AHEAD_BYTES];
         let got = read_full(&*file, &mut head, u64::from(offset)).map_err(io)?;
         let Some(Header::Record {
