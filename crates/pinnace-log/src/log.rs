@@ -5,7 +5,6 @@
 //! caller may append while holding a lock of its own that its observer also takes.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -131,6 +130,8 @@ pub struct SegmentInfo {
     pub first_lsn: Lsn,
     /// Bytes up to the end of its last committed record.
     pub used_bytes: u64,
+    /// Of these, the bytes of records with their headers.
+    pub record_bytes: u64,
 }
 
 /// A recovered log that has no committer yet. Dropping it closes it.
@@ -423,7 +424,10 @@ impl Log {
         let info = |segment: Arc<crate::segment::Segment>| SegmentInfo {
             ordinal: segment.ordinal,
             first_lsn: segment.first_lsn,
-            used_bytes: segment.used_bytes.load(Ordering::Relaxed),
+            used_bytes: segment.used_bytes(),
+            record_bytes: segment
+                .used_bytes()
+                .saturating_sub(u64::from(SEGMENT_HEADER_BYTES)),
         };
         self.shared.segments.all().into_iter().map(info).collect()
     }

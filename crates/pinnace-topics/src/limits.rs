@@ -32,6 +32,12 @@ pub(crate) const RECLAIM_STEP_BYTES: u64 = 1 << 20;
 /// Queue definitions one step of a reclaim copies.
 pub(crate) const RECLAIM_STEP_QUEUES: usize = 8192;
 
+/// Bytes that a copied message costs on top of its own, roughly.
+pub(crate) const MESSAGE_OVERHEAD_BYTES: u64 = 24 + 24;
+
+/// Bytes that a copied queue definition costs, roughly.
+pub(crate) const DEFINITION_BYTES: u64 = 24 + 40;
+
 /// Segments are reclaimed when at most this fraction of their bytes is still needed, so that
 /// copying costs at most one byte for each byte given back.
 pub(crate) const RECLAIM_GAIN: u64 = 2;

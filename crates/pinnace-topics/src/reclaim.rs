@@ -12,13 +12,11 @@ use pinnace_log::{LogState, Position, ReadError};
 
 use crate::broker::Inner;
 use crate::limits::{
-    RECLAIM_GAIN, RECLAIM_RESERVE_DIVISOR, RECLAIM_STEP_BYTES, RECLAIM_STEP_QUEUES,
+    DEFINITION_BYTES, MESSAGE_OVERHEAD_BYTES, RECLAIM_GAIN, RECLAIM_RESERVE_DIVISOR,
+    RECLAIM_STEP_BYTES, RECLAIM_STEP_QUEUES,
 };
 use crate::record::{self, Record};
 use crate::state::{Op, Pending, State};
-
-/// Bytes that a queue's definition costs, roughly.
-const DEFINITION_BYTES: u64 = 64;
 
 /// Looks whether segments can be given back, or takes the next step of doing so.
 pub(crate) fn advance(inner: &Arc<Inner>) {
@@ -73,24 +71,32 @@ pub(crate) fn advance(inner: &Arc<Inner>) {
 fn choose(inner: &Inner, state: &State) -> Option<u32> {
     let segments = inner.log.segments();
     let (_active, sealed) = segments.split_last()?;
-    // In a full log only the reserve is left, and that is for takes and deletes.
-    let cost_max = match inner.log.state() {
-        LogState::Open => u64::MAX,
-        LogState::Full(_) | LogState::Failed(_) => {
-            u64::from(inner.core.options.log.reserve_bytes()) / RECLAIM_RESERVE_DIVISOR
-        }
-    };
+    let cost_max = copy_bytes_max(inner);
     let (mut cost, mut gain, mut best) = (0, 0, None);
     for segment in sealed {
-        gain += segment.used_bytes;
+        gain += segment.record_bytes;
         if let Some(usage) = state.segments.get(&segment.ordinal) {
-            cost += usage.live_bytes + u64::from(usage.defined) * DEFINITION_BYTES;
+            cost += usage.live_bytes
+                + u64::from(usage.live) * MESSAGE_OVERHEAD_BYTES
+                + u64::from(usage.defined) * DEFINITION_BYTES;
         }
         if cost * RECLAIM_GAIN <= gain && cost <= cost_max {
             best = Some(segment.ordinal);
         }
     }
     best
+}
+
+/// Bytes that may be copied now. In a full log only the reserve is left, and that is for takes and
+/// deletes before all.
+fn copy_bytes_max(inner: &Inner) -> u64 {
+    match inner.log.state() {
+        LogState::Open => u64::MAX,
+        LogState::Full(_) => {
+            u64::from(inner.core.options.log.reserve_bytes()) / RECLAIM_RESERVE_DIVISOR
+        }
+        LogState::Failed(_) => 0,
+    }
 }
 
 /// Some of the messages and definitions that are needed in segments up to `upto`.
@@ -132,6 +138,20 @@ fn copy(
     messages: Vec<(u64, Position, Result<Vec<u8>, ReadError>)>,
     definitions: Vec<u32>,
 ) -> bool {
+    let cost_max = copy_bytes_max(inner);
+    let cost = messages
+        .iter()
+        .map(|(_, _, read)| read.as_ref().map_or(0, |b| b.len() as u64))
+        .sum::<u64>()
+        + definitions.len() as u64 * DEFINITION_BYTES;
+    if cost > cost_max {
+        return false;
+    }
+    // The reserve is touched only in a log known to be full, where the above has kept it small.
+    let append = |parts: &[&[u8]]| match cost_max {
+        u64::MAX => inner.log.append(parts),
+        _ => inner.log.append_urgent(parts),
+    };
     for (seq, position, bytes) in messages {
         // It may have been taken while it was read.
         let Some(entry) = state.messages.get(&seq) else {
@@ -180,7 +200,7 @@ fn copy(
             headers,
         );
         let parts: &[&[u8]] = &[&state.scratch, topic, headers, content.payload];
-        let Ok(lsn) = inner.log.append_urgent(parts) else {
+        let Ok(lsn) = append(parts) else {
             return false;
         };
         state.pending.push_back(Pending {
@@ -193,7 +213,7 @@ fn copy(
             continue;
         };
         record::restate(&mut state.scratch, id, &queue.pattern, &queue.name);
-        let Ok(lsn) = inner.log.append_urgent(&[&state.scratch]) else {
+        let Ok(lsn) = append(&[&state.scratch]) else {
             return false;
         };
         state.pending.push_back(Pending {
@@ -202,7 +222,7 @@ fn copy(
         });
     }
     record::counters(&mut state.scratch, state.next_seq, state.next_queue);
-    let Ok(lsn) = inner.log.append_urgent(&[&state.scratch]) else {
+    let Ok(lsn) = append(&[&state.scratch]) else {
         return false;
     };
     state.pending.push_back(Pending {
