@@ -237,9 +237,16 @@ impl<'de> Deserialize<'de> for Histogram {
         if wire.buckets.is_empty() {
             return Ok(histogram);
         }
-        let last = wire.buckets.iter().map(|(bucket, _)| *bucket).max().unwrap_or(0) as usize;
+        let last = wire
+            .buckets
+            .iter()
+            .map(|(bucket, _)| *bucket)
+            .max()
+            .unwrap_or(0) as usize;
         if last >= BUCKETS {
-            return Err(D::Error::custom(format!("histogram bucket {last} is beyond the last")));
+            return Err(D::Error::custom(format!(
+                "histogram bucket {last} is beyond the last"
+            )));
         }
         histogram.counts.resize(last + 1, 0);
         for (bucket, count) in wire.buckets {

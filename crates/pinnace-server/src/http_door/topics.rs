@@ -82,7 +82,9 @@ pub(super) fn show(context: &Context, topic: &str) -> Result<Answer, Failure> {
     });
     for queue in &mut entry.subscribers {
         let oldest = broker.peek(topic.as_bytes(), &queue.name, 1);
-        let oldest = oldest.ok().and_then(|messages| messages.into_iter().next());
+        let oldest = oldest
+            .ok()
+            .and_then(|peeked| peeked.messages.into_iter().next());
         queue.oldest_us = oldest.map(|message| message.published_us);
     }
     answer::json(&entry)
