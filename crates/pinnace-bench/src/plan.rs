@@ -489,7 +489,8 @@ mod tests {
             plan.data_file(1, 7),
             dir.path().join("pinnace-host-1-1-7.dat")
         );
-        assert_eq!(plan.paths[0], plan.paths[1]);
+        // Free space may differ between the two looks.
+        assert_eq!(plan.paths[0].mount_point, plan.paths[1].mount_point);
         assert!(super::plan(&job, "a/b").is_err());
         assert!(super::plan(&job, "").is_err());
     }

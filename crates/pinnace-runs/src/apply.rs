@@ -7,6 +7,7 @@ use std::path::Path;
 
 use pinnace_proto::Event;
 use pinnace_proto::event::{Body, SERVER_INSTANCE, StopReason, Stopped};
+use pinnace_proto::job::Job;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::Error;
@@ -209,28 +210,7 @@ fn follow(
     let mut ended = false;
     match &event.body {
         Body::Started(started) => {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, NULL) \
-                     ON CONFLICT (id) DO UPDATE SET finished_us = NULL",
-                )?
-                .execute(params![
-                    event.run,
-                    started.job.name,
-                    started.job.solution,
-                    received.received_us as i64
-                ])?;
-            transaction
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO clients VALUES (?1, ?2, ?3, 'running', NULL, ?4, ?5, 0)",
-                )?
-                .execute(params![
-                    event.run,
-                    event.client,
-                    event.instance,
-                    received.received_us as i64,
-                    started.job.heartbeat_us as i64
-                ])?;
+            open_run(transaction, received, &started.job)?;
             return Ok(Step::Stored { ended });
         }
         Body::Stopped(stopped) => {
@@ -270,6 +250,35 @@ fn follow(
             ])?;
     }
     Ok(Step::Stored { ended })
+}
+
+fn open_run(transaction: &Transaction<'_>, received: &Received, job: &Job) -> Result<(), Error> {
+    let Received {
+        event, received_us, ..
+    } = received;
+    transaction
+        .prepare_cached(
+            "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, NULL) \
+             ON CONFLICT (id) DO UPDATE SET finished_us = NULL",
+        )?
+        .execute(params![
+            event.run,
+            job.name,
+            job.solution,
+            *received_us as i64
+        ])?;
+    transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO clients VALUES (?1, ?2, ?3, 'running', NULL, ?4, ?5, 0)",
+        )?
+        .execute(params![
+            event.run,
+            event.client,
+            event.instance,
+            *received_us as i64,
+            job.heartbeat_us as i64
+        ])?;
+    Ok(())
 }
 
 fn reason_name(stopped: &Stopped) -> &'static str {

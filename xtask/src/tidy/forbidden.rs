@@ -26,7 +26,24 @@ const SLEEPING: &[&str] = &[
 ];
 
 /// Shipped files that may sleep, and why.
-const SLEEPS: &[(&str, &str)] = &[];
+const SLEEPS: &[(&str, &str)] = &[
+    (
+        "crates/pinnace-client/src/courier.rs",
+        "a pause before the next try, and the end of patience; the server's return wakes it sooner",
+    ),
+    (
+        "crates/pinnace-server/src/http_door/topics.rs",
+        "the deadline of a long-poll, beside the event it waits for",
+    ),
+    (
+        "crates/pinnace-server/src/nats_door/connection.rs",
+        "the moment to ping a silent client, beside everything it waits for",
+    ),
+    (
+        "crates/pinnace-server/src/server.rs",
+        "nobody tells when a disk has space again or a descriptor is free: it looks now and then",
+    ),
+];
 
 /// Checks one Rust file.
 pub(super) fn check(file: &File) -> Vec<Finding> {

@@ -104,7 +104,7 @@ broken line
     #[test]
     fn the_longest_and_latest_mount_point_counts() {
         check(
-            "/home/x",
+            "/srv/x",
             "ext4",
             "/dev/root",
             "rw,relatime;rw,errors=remount-ro",

@@ -84,6 +84,13 @@ pub(super) fn log(event: &Event) {
             file_ms = rollover.file_us / 1_000,
             "rollover"
         ),
+        body => log_figures(run, client, at_s, body),
+    }
+}
+
+/// What comes regularly, at `debug`.
+fn log_figures(run: &str, client: &str, at_s: f64, body: &Body) {
+    match body {
         Body::Heartbeat(heartbeat) => {
             let answered = heartbeat
                 .workers
@@ -99,14 +106,8 @@ pub(super) fn log(event: &Event) {
                 .iter()
                 .map(|worker| worker.cpu_share)
                 .sum();
-            tracing::debug!(
-                run,
-                client,
-                at_s,
-                cpu_share,
-                rss_bytes = resources.rss_bytes,
-                "resources"
-            );
+            let rss_bytes = resources.rss_bytes;
+            tracing::debug!(run, client, at_s, cpu_share, rss_bytes, "resources");
         }
         Body::Sample(sample) => {
             let bytes: u64 = sample.workers.iter().map(|worker| worker.bytes).sum();
@@ -114,6 +115,7 @@ pub(super) fn log(event: &Event) {
             let throughput = show_rate(bytes as f64 / seconds);
             tracing::debug!(run, client, at_s, bytes, throughput, "sample");
         }
+        _ => {}
     }
 }
 

@@ -139,7 +139,7 @@ fn requests_are_answered_or_told_that_nobody_listens() {
     assert_eq!(
         asker.until_pong(),
         [
-            "HMSG _INBOX.x.1 9 40 40",
+            "HMSG _INBOX.x.1 9 38 38",
             "NATS/1.0 503",
             "Nats-Subject: nobody",
             "",
