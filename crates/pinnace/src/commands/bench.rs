@@ -95,7 +95,18 @@ pub(crate) fn run(arguments: Arguments, mut context: Context<'_>) -> Result<u8> 
     }
     let request = typed(arguments, &mut context.layers);
     let orders = resolve(&request, &context.layers)?;
-    run_orders(&orders, &context).map(|run| run.code)
+    let ended = run_orders(&orders, &context)?;
+    if let Some(Order {
+        server: Some(server),
+        run,
+        ..
+    }) = orders.first()
+    {
+        context.output.note(format!(
+            "run {run} is kept by {server}: pinnace runs show {run}"
+        ));
+    }
+    Ok(ended.code)
 }
 
 /// A run that was carried out.

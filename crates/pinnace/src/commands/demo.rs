@@ -22,7 +22,7 @@ use crate::output::Output;
 const CLIENTS: u64 = 3;
 const FILE_BYTES: u64 = 80 << 20;
 /// All clients together write no more than this while they run; calibration may add a file each.
-const WRITE_BYTES_MAX: u64 = (3 << 30) - CLIENTS * FILE_BYTES - (64 << 20);
+const WRITE_BYTES_MAX: u64 = (3 << 30) - CLIENTS * FILE_BYTES - (256 << 20);
 
 /// Show it all on this machine: a server on free loopback ports, three bench clients writing real
 /// files, messages on topics, and a report.
