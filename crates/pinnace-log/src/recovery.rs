@@ -168,19 +168,8 @@ impl Work<'_, '_> {
             limit.unwrap_or(Lsn::MAX),
         );
         self.header_damage(candidate, &bytes);
-        // A segment in front that was removed by other hands.
-        if ordinal > 0 && self.recovery.last_lsn + 1 < candidate.first_lsn {
-            let (first_lsn, last_lsn) = (self.recovery.last_lsn + 1, candidate.first_lsn - 1);
-            self.damage(
-                candidate,
-                &bytes,
-                Gap {
-                    offset: 0,
-                    end: 0,
-                    first_lsn,
-                    last_lsn,
-                },
-            );
+        if ordinal > 0 {
+            self.missing_segment(candidate);
         }
         let durable = match limit {
             Some(next_first) => next_first - 1,
@@ -231,6 +220,20 @@ impl Work<'_, '_> {
             damaged: !gaps.is_empty(),
             dirty: scan.used > end && !marker_only,
         })
+    }
+
+    /// Reports records that are due before this segment: one in front was removed by other hands.
+    fn missing_segment(&mut self, candidate: &Candidate) {
+        let (first_lsn, last_lsn) = (self.recovery.last_lsn + 1, candidate.first_lsn - 1);
+        if first_lsn <= last_lsn {
+            let nowhere = Gap {
+                offset: 0,
+                end: 0,
+                first_lsn,
+                last_lsn,
+            };
+            self.damage(candidate, &[], nowhere);
+        }
     }
 
     fn header_damage(&mut self, candidate: &Candidate, bytes: &[u8]) {

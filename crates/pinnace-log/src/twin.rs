@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
 
@@ -36,7 +36,14 @@ pub enum Survival {
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
-pub struct TwinDisk(Arc<Mutex<Inner>>);
+pub struct TwinDisk(Arc<Mutex<Inner>>, Arc<Gate>);
+
+/// Where syncs of files wait while they are held.
+#[derive(Default)]
+struct Gate {
+    held: Mutex<bool>,
+    opened: Condvar,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -92,6 +99,17 @@ impl TwinDisk {
     /// Operations fail no more.
     pub fn mend(&self) {
         self.lock().fault = None;
+    }
+
+    /// Makes every later sync of a file wait until `release_syncs`.
+    pub fn hold_syncs(&self) {
+        *self.1.held.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Lets the syncs go on.
+    pub fn release_syncs(&self) {
+        *self.1.held.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.1.opened.notify_all();
     }
 
     /// Limits the sum of all file lengths, in bytes.
@@ -188,7 +206,7 @@ impl TwinDisk {
             after.names.insert(path.clone(), id);
             after.durable_names.insert(path, id);
         }
-        TwinDisk(Arc::new(Mutex::new(after)))
+        TwinDisk(Arc::new(Mutex::new(after)), Arc::default())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -439,6 +457,13 @@ impl DiskFile for TwinFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let gate = &self.disk.1;
+        let held = gate.held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(
+            gate.opened
+                .wait_while(held, |held| *held)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         let mut inner = self.disk.lock();
         inner.syncs += 1;
         let outcome = inner.step();

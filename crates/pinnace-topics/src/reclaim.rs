@@ -8,14 +8,14 @@
 
 use std::sync::Arc;
 
-use pinnace_log::{LogState, Position, ReadError};
+use pinnace_log::{AppendError, LogState, Lsn, Position, ReadError};
 
 use crate::broker::Inner;
 use crate::limits::{
     DEFINITION_BYTES, MESSAGE_OVERHEAD_BYTES, RECLAIM_GAIN, RECLAIM_RESERVE_DIVISOR,
     RECLAIM_STEP_BYTES, RECLAIM_STEP_QUEUES,
 };
-use crate::record::{self, Record};
+use crate::record::{self, Content, Record};
 use crate::state::{Op, Pending, State};
 
 /// Looks whether segments can be given back, or takes the next step of doing so.
@@ -161,52 +161,15 @@ fn copy(
             continue;
         }
         let matching = Arc::clone(&inner.core.routes.find(&entry.topic).0.queues);
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            Err(ReadError::Damaged { .. }) => {
-                state.discard_damaged(seq, &matching);
-                continue;
-            }
+        match bytes {
+            Ok(bytes) => match copy_message(state, &append, seq, &matching, &bytes) {
+                Some(true) => {}
+                Some(false) => return false,
+                None => state.discard_damaged(seq, &matching),
+            },
+            Err(ReadError::Damaged { .. }) => state.discard_damaged(seq, &matching),
             Err(ReadError::Gone | ReadError::Io { .. }) => return false,
-        };
-        let Ok(Record::Message {
-            published_us,
-            content,
-            ..
-        }) = record::decode(&bytes)
-        else {
-            state.discard_damaged(seq, &matching);
-            continue;
-        };
-        // Whoever holds it now, which need not be whoever it was published to.
-        let holders: Vec<u32> = matching
-            .iter()
-            .copied()
-            .filter(|id| {
-                state
-                    .queues
-                    .get(id)
-                    .is_some_and(|q| q.waiting.binary_search(&seq).is_ok())
-            })
-            .collect();
-        let (topic, headers) = (content.topic, content.headers);
-        record::message_head(
-            &mut state.scratch,
-            true,
-            seq,
-            published_us,
-            &holders,
-            topic,
-            headers,
-        );
-        let parts: &[&[u8]] = &[&state.scratch, topic, headers, content.payload];
-        let Ok(lsn) = append(parts) else {
-            return false;
-        };
-        state.pending.push_back(Pending {
-            lsn,
-            op: Op::Copy { seq },
-        });
+        }
     }
     for id in definitions {
         let Some(queue) = state.queues.get(&id) else {
@@ -216,21 +179,58 @@ fn copy(
         let Ok(lsn) = append(&[&state.scratch]) else {
             return false;
         };
-        state.pending.push_back(Pending {
-            lsn,
-            op: Op::Restate { queue: id },
-        });
+        let op = Op::Restate { queue: id };
+        state.pending.push_back(Pending { lsn, op });
     }
     record::counters(&mut state.scratch, state.next_seq, state.next_queue);
     let Ok(lsn) = append(&[&state.scratch]) else {
         return false;
     };
-    state.pending.push_back(Pending {
-        lsn,
-        op: Op::ReclaimStep,
-    });
+    let op = Op::ReclaimStep;
+    state.pending.push_back(Pending { lsn, op });
     state.reclaim.stepping = true;
     true
+}
+
+/// The log's way of appending that fits its state.
+type Append<'a> = dyn Fn(&[&[u8]]) -> Result<Lsn, AppendError> + 'a;
+
+/// Appends a copy of the message whose record is `bytes`. False when the log did not take it, `None`
+/// when the record is no message.
+fn copy_message(
+    state: &mut State,
+    append: &Append<'_>,
+    seq: u64,
+    matching: &[u32],
+    bytes: &[u8],
+) -> Option<bool> {
+    let Ok(Record::Message {
+        published_us,
+        content,
+        ..
+    }) = record::decode(bytes)
+    else {
+        return None;
+    };
+    // Whoever holds it now, which need not be whoever it was published to.
+    let holds = |id: &u32| {
+        let queue = state.queues.get(id);
+        queue.is_some_and(|queue| queue.waiting.binary_search(&seq).is_ok())
+    };
+    let holders: Vec<u32> = matching.iter().copied().filter(holds).collect();
+    let Content {
+        topic,
+        headers,
+        payload,
+    } = content;
+    let head = &mut state.scratch;
+    record::message_head(head, true, seq, published_us, &holders, topic, headers);
+    let Ok(lsn) = append(&[head, topic, headers, payload]) else {
+        return Some(false);
+    };
+    let op = Op::Copy { seq };
+    state.pending.push_back(Pending { lsn, op });
+    Some(true)
 }
 
 /// Drops the segments up to `upto`, which nobody needs.

@@ -370,3 +370,59 @@ fn a_callback_that_panics_costs_nobody_else_anything() {
     publish(&mut publisher, "t", b"2");
     assert_eq!(texts(&take(&broker, "t", "q", 9)), ["1", "2"]);
 }
+
+#[test]
+fn nothing_is_given_out_or_acknowledged_before_it_is_durable() {
+    let disk = TwinDisk::new();
+    let (broker, _) = open(&disk, small());
+    let inbox = crate::harness::Inbox::new();
+    broker
+        .subscribe(b"t", None, 1, std::sync::Arc::clone(&inbox) as _)
+        .unwrap();
+    create(&broker, "t", "q");
+    let mut publisher = broker.publisher();
+    publish(&mut publisher, "t", b"durable");
+    disk.hold_syncs();
+    let (call, published) = done();
+    let second = message("t", b"not yet");
+    publisher
+        .publish(&second, None, &mut Batch::default(), Some(call))
+        .unwrap();
+    let (call, created) = done();
+    assert!(broker.create_queue(b"t", "r", Start::First, call).unwrap());
+    let (call, created_too) = done();
+    assert!(!broker.create_queue(b"t", "r", Start::First, call).unwrap());
+    let (sender, taken) = channel();
+    let take_all = Box::new(move |outcome| sender.send(outcome).unwrap());
+    broker.take(b"t", "q", 9, take_all).unwrap();
+    let (sender, woken) = channel();
+    broker
+        .notify(b"t", "q", Box::new(move || sender.send(()).unwrap()))
+        .unwrap();
+    assert_eq!(
+        inbox.count(),
+        2,
+        "live subscriptions do not wait for the disk"
+    );
+    assert_eq!(
+        texts(&broker.peek(b"t", "q", 9).unwrap()),
+        [""; 0],
+        "taken, or not durable"
+    );
+    assert_eq!(texts(&broker.peek(b"t", "r", 9).unwrap()), ["durable"]);
+    for fate in [&published, &created, &created_too] {
+        assert_eq!(fate.now(), None);
+    }
+    assert!(taken.try_recv().is_err() && woken.try_recv().is_err());
+    disk.release_syncs();
+    let minute = Duration::from_secs(60);
+    assert_eq!(
+        texts(&taken.recv_timeout(minute).unwrap().unwrap()),
+        ["durable"]
+    );
+    assert_eq!(published.wait(), Ok(2));
+    assert!(created.wait().is_ok() && created_too.wait().is_ok());
+    assert_eq!(woken.recv_timeout(minute), Ok(()));
+    assert_eq!(texts(&take(&broker, "t", "q", 9)), ["not yet"]);
+    assert_eq!(texts(&take(&broker, "t", "r", 9)), ["durable", "not yet"]);
+}

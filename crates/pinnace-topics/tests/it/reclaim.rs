@@ -1,6 +1,6 @@
 //! Old segments are given back: disk use stays bounded whatever lags behind, restarts are exact.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use pinnace_log::twin::{Survival, TwinDisk};
 use pinnace_topics::Start;
@@ -97,5 +97,75 @@ fn numbers_are_not_used_again_when_everything_has_gone() {
         take(&broker, "t", "q", 100);
         crate::harness::delete(&broker, "t", "q");
         disk = disk.after_crash(Survival::Nothing);
+    }
+}
+
+/// However many of the dropped segments a crash brings back, the state is the same: what was copied
+/// is not there twice, what was given up does not rise again.
+#[test]
+fn a_crash_in_the_middle_of_dropping_changes_nothing() {
+    let disk = TwinDisk::new();
+    let (broker, _) = open(&disk, small());
+    create(&broker, "old", "forgotten");
+    create(&broker, ">", "all");
+    let mut publisher = broker.publisher();
+    let mut files = BTreeMap::new();
+    let remember = |files: &mut BTreeMap<_, _>| {
+        for path in disk.paths() {
+            // A file may go while the list is read.
+            if let Some(bytes) = disk.contents(&path) {
+                files.insert(path, bytes);
+            }
+        }
+    };
+    for n in 0..300 {
+        publish(
+            &mut publisher,
+            if n % 20 == 0 { "old" } else { "new" },
+            &[b'x'; 250],
+        );
+        remember(&mut files);
+        if n % 5 == 4 {
+            take(&broker, ">", "all", 5);
+        }
+        if n % 30 == 29 {
+            take(&broker, "old", "forgotten", 1);
+        }
+        if n == 100 {
+            create_from(&broker, "*", "late", Start::First);
+            crate::harness::delete(&broker, "*", "late");
+            create_from(&broker, "old", "late", Start::First);
+        }
+        remember(&mut files);
+    }
+    let contents = |broker: &pinnace_topics::Broker| {
+        [("old", "forgotten"), (">", "all"), ("old", "late")]
+            .map(|(pattern, name)| broker.peek(pattern.as_bytes(), name, 999).unwrap())
+    };
+    let expected = contents(&broker);
+    drop(broker);
+    let kept = disk.paths();
+    for path in &kept {
+        files.insert(path.clone(), disk.contents(path).unwrap());
+    }
+    files.retain(|path, _| path.extension().is_some_and(|extension| extension == "log"));
+    assert!(files.len() > kept.len() + 5, "segments were dropped");
+    for back in 0..=files.len() - kept.len() {
+        let image = TwinDisk::new();
+        for (path, bytes) in files.iter().skip(files.len() - kept.len() - back) {
+            image.put(path, bytes.clone());
+        }
+        let (broker, recovery) = open(&image, small());
+        assert!(
+            recovery.log.damage.is_empty(),
+            "{back} back: {:?}",
+            recovery.log
+        );
+        assert_eq!(
+            (recovery.queues, recovery.undefined_queues),
+            (3, 0),
+            "{back} back"
+        );
+        assert_eq!(contents(&broker), expected, "{back} back");
     }
 }
