@@ -22,7 +22,50 @@ struct Exception {
 }
 
 /// Files above 400 lines.
-const FILES: &[Exception] = &[];
+const FILES: &[Exception] = &[
+    Exception {
+        file: "crates/pinnace-bench/src/controller.rs",
+        function: "",
+        lines: 478,
+        reason: "the one loop that owns a run's state; its steps share all of it",
+    },
+    Exception {
+        file: "crates/pinnace-log/src/committer.rs",
+        function: "",
+        lines: 429,
+        reason: "the committer's thread from batch to sync to healing, one state machine",
+    },
+    Exception {
+        file: "crates/pinnace-log/src/log.rs",
+        function: "",
+        lines: 504,
+        reason: "the log's whole public face with its options and states",
+    },
+    Exception {
+        file: "crates/pinnace-log/src/recovery.rs",
+        function: "",
+        lines: 524,
+        reason: "recovery is one argument about what was durable; it reads in one go",
+    },
+    Exception {
+        file: "crates/pinnace-log/src/twin.rs",
+        function: "",
+        lines: 515,
+        reason: "the twin disk: every operation with its faults and crashes",
+    },
+    Exception {
+        file: "crates/pinnace-topics/src/queues.rs",
+        function: "",
+        lines: 526,
+        reason: "every operation on a queue, each with what it appends",
+    },
+    Exception {
+        file: "crates/pinnace-topics/src/state.rs",
+        function: "",
+        lines: 601,
+        reason: "the state that live steps and replay both change through",
+    },
+];
 
 /// Functions above 70 lines.
 const FUNCTIONS: &[Exception] = &[];

@@ -405,11 +405,14 @@ fn nothing_is_given_out_or_acknowledged_before_it_is_durable() {
         "live subscriptions do not wait for the disk"
     );
     assert_eq!(
-        texts(&broker.peek(b"t", "q", 9).unwrap()),
+        texts(&broker.peek(b"t", "q", 9).unwrap().messages),
         [""; 0],
         "taken, or not durable"
     );
-    assert_eq!(texts(&broker.peek(b"t", "r", 9).unwrap()), ["durable"]);
+    assert_eq!(
+        texts(&broker.peek(b"t", "r", 9).unwrap().messages),
+        ["durable"]
+    );
     for fate in [&published, &created, &created_too] {
         assert_eq!(fate.now(), None);
     }
