@@ -137,6 +137,8 @@ struct Tail {
     damaged: bool,
     /// Something that is not zero stands after `end`.
     dirty: bool,
+    /// Offset and bytes of the records that are kept but were never claimed durable.
+    unproven: (usize, Vec<u8>),
 }
 
 struct Work<'a, 'r> {
@@ -182,18 +184,7 @@ impl Work<'_, '_> {
         let end = kept
             .last()
             .map_or(start, |found| found.offset + HEADER_BYTES + found.len);
-        for found in kept {
-            let payload = &bytes[found.offset + HEADER_BYTES..][..found.len];
-            let position = Position {
-                segment: ordinal,
-                offset: found.offset as u32,
-            };
-            (self.replay)(found.lsn, position, payload).map_err(|reason| OpenError::Replay {
-                lsn: found.lsn,
-                segment: candidate.name.clone(),
-                reason,
-            })?;
-        }
+        self.replay_kept(ordinal, candidate, kept, &bytes)?;
         self.recovery.records += kept.len() as u64;
         self.recovery.last_lsn = kept
             .last()
@@ -219,7 +210,30 @@ impl Work<'_, '_> {
             file_bytes: bytes.len(),
             damaged: !gaps.is_empty(),
             dirty: scan.used > end && !marker_only,
+            unproven: unproven(kept, durable, end, &bytes),
         })
+    }
+
+    fn replay_kept(
+        &mut self,
+        ordinal: u32,
+        candidate: &Candidate,
+        kept: &[Found],
+        bytes: &[u8],
+    ) -> Result<(), OpenError> {
+        for found in kept {
+            let payload = &bytes[found.offset + HEADER_BYTES..][..found.len];
+            let position = Position {
+                segment: ordinal,
+                offset: found.offset as u32,
+            };
+            (self.replay)(found.lsn, position, payload).map_err(|reason| OpenError::Replay {
+                lsn: found.lsn,
+                segment: candidate.name.clone(),
+                reason,
+            })?;
+        }
+        Ok(())
     }
 
     /// Reports records that are due before this segment: one in front was removed by other hands.
@@ -318,6 +332,10 @@ impl Work<'_, '_> {
     fn finish(mut self, tail: Tail) -> Result<Recovered, OpenError> {
         let (disk, dir, segment_bytes) = (self.disk, self.dir, self.options.segment_bytes);
         let error = |action| io_error(action, &tail.path);
+        // A sync that failed before may have left these bytes in the cache, marked clean, and not on
+        // the medium, where no later sync would bring them. Written again they are dirty again.
+        let (offset, bytes) = &tail.unproven;
+        write_full(&*tail.file, bytes, *offset as u64).map_err(error("write"))?;
         if tail.damaged {
             tail.file.sync_data().map_err(error("sync"))?;
             disk.sync_dir(dir).map_err(io_error("sync", dir))?;
@@ -404,6 +422,13 @@ fn judge(scan: &Scan, durable: Lsn) -> (&[Found], Vec<Gap>) {
         });
     }
     (&scan.found, damage)
+}
+
+/// The part of the kept records that stands above `durable`.
+fn unproven(kept: &[Found], durable: Lsn, end: usize, bytes: &[u8]) -> (usize, Vec<u8>) {
+    let first = kept.partition_point(|found| found.lsn <= durable);
+    let offset = kept.get(first).map_or(end, |found| found.offset);
+    (offset, bytes[offset..end].to_vec())
 }
 
 /// Whether the only thing after the last record is the marker a quiet log ends with.

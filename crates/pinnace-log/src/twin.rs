@@ -174,6 +174,21 @@ impl TwinDisk {
         inner.durable_names.insert(path.to_owned(), id);
     }
 
+    /// Flips a bit of a file, in the cache and on the medium.
+    pub fn rot(&self, path: &Path, offset: usize) {
+        let mut inner = self.lock();
+        let Some(id) = inner.names.get(path).copied() else {
+            return;
+        };
+        if let Some(file) = inner.files.get_mut(&id) {
+            for bytes in [&mut file.current, &mut file.durable] {
+                if let Some(byte) = bytes.get_mut(offset) {
+                    *byte ^= 1;
+                }
+            }
+        }
+    }
+
     /// A new disk as this one could be found after a crash now. This one is not changed.
     #[must_use]
     pub fn after_crash(&self, survival: Survival) -> TwinDisk {
@@ -326,11 +341,10 @@ impl Inner {
             };
             end.saturating_sub(len) as u64
         };
-        if grows > 0
-            && self
-                .capacity_bytes
-                .is_some_and(|max| self.used_bytes() + grows > max)
-        {
+        let room = self
+            .capacity_bytes
+            .map_or(u64::MAX, |max| max.saturating_sub(self.used_bytes()));
+        if grows > room {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let file = self.file(id)?;
@@ -447,11 +461,20 @@ impl DiskFile for TwinFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.disk.lock();
         let short = inner.step()?;
-        let n = if short {
+        let mut n = if short {
             bytes.len().div_ceil(2)
         } else {
             bytes.len()
         };
+        // As Linux does, a disk that fills up takes what fits and refuses the next write.
+        if let Some(max) = inner.capacity_bytes {
+            let room = max.saturating_sub(inner.used_bytes());
+            let in_place = (inner.file(self.id)?.current.len() as u64).saturating_sub(offset);
+            n = n.min((in_place + room) as usize);
+            if n == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
         inner.change(self.id, Change::Write(offset as usize, bytes[..n].to_vec()))?;
         Ok(n)
     }

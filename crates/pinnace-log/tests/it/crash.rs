@@ -1,8 +1,10 @@
 //! Power cuts: what was acknowledged is recovered, and nothing that was never appended.
 
-use pinnace_log::twin::{Survival, TwinDisk};
+use std::path::Path;
 
-use crate::harness::{open, payload, small};
+use pinnace_log::twin::{Fault, Survival, TwinDisk};
+
+use crate::harness::{open, payload, small, try_open};
 
 /// Appends in groups of changing size, and crashes after each group, while the last may be in
 /// flight.
@@ -69,7 +71,7 @@ fn a_killed_process_loses_nothing_acknowledged_at_any_moment() {
     }
 }
 
-/// A failed sync, a crash, and the unsynced bytes partly there: the classic trap.
+/// Crash, recover, go on, again and again.
 #[test]
 fn crashes_between_recoveries_pile_up_without_loss() {
     let mut disk = TwinDisk::new();
@@ -92,4 +94,80 @@ fn crashes_between_recoveries_pile_up_without_loss() {
         }
         disk = crashed;
     }
+}
+
+/// A sync fails, the process is restarted, the bytes are still in the cache: the classic trap. What
+/// the restarted log serves must be on the medium.
+#[test]
+fn what_recovery_serves_is_durable_even_after_a_failed_sync() {
+    let disk = TwinDisk::new();
+    let up = open(&disk, small());
+    assert!(
+        up.watcher
+            .settled(up.log.append(&[&payload(1, 50)]).unwrap())
+    );
+    drop(up);
+    let up = open(&disk, small());
+    disk.fail_nth(2, Fault::Eio, false);
+    assert!(
+        !up.watcher
+            .settled(up.log.append(&[&payload(2, 50)]).unwrap())
+    );
+    drop(up);
+    let served = open(&disk, small()).replayed;
+    assert_eq!(served.len(), 2, "the bytes are in the cache");
+    let crashed = open(&disk.after_crash(Survival::Nothing), small());
+    assert_eq!(crashed.replayed, served);
+    assert!(crashed.recovery.damage.is_empty());
+}
+
+/// Power fails in the middle of a recovery: what it was about to keep may be gone, but must not look
+/// like damage; with `hurt`, only the damage that is there is reported.
+fn crash_while_recovering(hurt: bool) {
+    let mut stopped = 0;
+    for n in 1..40 {
+        let disk = TwinDisk::new();
+        let up = open(&disk, small());
+        for lsn in 1..=2 {
+            assert!(
+                up.watcher
+                    .settled(up.log.append(&[&payload(lsn, 50)]).unwrap())
+            );
+        }
+        drop(up);
+        let up = open(&disk, small());
+        disk.fail_nth(2, Fault::Eio, false);
+        assert!(
+            !up.watcher
+                .settled(up.log.append(&[&payload(3, 50)]).unwrap())
+        );
+        drop(up);
+        if hurt {
+            disk.rot(Path::new("log/00000000000000000001.log"), 4096 + 30);
+        }
+        disk.fail_nth(n, Fault::Eio, true);
+        stopped += usize::from(try_open(&disk, small()).is_err());
+        for seed in 0..60 {
+            let found = open(&disk.after_crash(Survival::Random(seed)), small());
+            let context = format!("n {n}, seed {seed}: {:?}", found.recovery);
+            let damage: Vec<_> = found.recovery.damage.iter().map(|d| d.lsns).collect();
+            assert_eq!(
+                damage,
+                if hurt { vec![Some((1, 1))] } else { vec![] },
+                "{context}"
+            );
+            assert_eq!(found.replayed[&2], payload(2, 50), "{context}");
+        }
+    }
+    assert!(stopped > 8, "only {stopped} recoveries were stopped");
+}
+
+#[test]
+fn a_crash_in_the_middle_of_recovery_makes_no_damage() {
+    crash_while_recovering(false);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_recovery_makes_no_more_damage() {
+    crash_while_recovering(true);
 }

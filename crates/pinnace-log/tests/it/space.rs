@@ -117,3 +117,33 @@ fn a_log_opens_on_a_full_disk_to_be_read_and_emptied() {
     }
     assert!(up.watcher.settled(40));
 }
+
+/// The first record of a refused batch was written whole. It must not come back, whatever the crash
+/// keeps.
+#[test]
+fn a_refused_record_that_was_written_whole_does_not_come_back() {
+    let disk = TwinDisk::new();
+    disk.set_no_allocate(true);
+    let up = open(&disk, small());
+    disk.hold_syncs();
+    up.log.append(&[&payload(1, 100)]).unwrap();
+    // The committer takes the first record, then waits in its sync while the batch forms.
+    while disk.used_bytes() < 4096 + 124 {
+        std::thread::yield_now();
+    }
+    up.log.append(&[&[b'R'; 100]]).unwrap();
+    up.log.append(&[&[b'S'; 100]]).unwrap();
+    disk.set_capacity(Some(disk.used_bytes() + 200));
+    disk.release_syncs();
+    drop(
+        up.watcher
+            .wait("a refusal", |seen| seen.refused == [(2, 3)]),
+    );
+    for seed in 0..200 {
+        let found = open(&disk.after_crash(Survival::Random(seed)), small());
+        assert!(
+            found.replayed.into_values().eq([payload(1, 100)]),
+            "seed {seed}"
+        );
+    }
+}

@@ -55,11 +55,13 @@ fn a_forgotten_queue_does_not_pin_the_log() {
     let disk = TwinDisk::new();
     let (broker, _) = open(&disk, small());
     create(&broker, "old", "forgotten");
+    create(&broker, "old", "done");
     create(&broker, "t", "busy");
     let mut publisher = broker.publisher();
     for text in ["one", "two"] {
         publish(&mut publisher, "old", text.as_bytes());
     }
+    assert_eq!(take(&broker, "old", "done", 9).len(), 2);
     // Joins later, so its claim is in none of the original records.
     create_from(&broker, "old", "late", Start::First);
     for n in 0..2000 {
@@ -75,6 +77,10 @@ fn a_forgotten_queue_does_not_pin_the_log() {
     assert_eq!(recovery.undefined_queues, 0);
     assert_eq!(texts(&take(&broker, "old", "forgotten", 9)), ["one", "two"]);
     assert_eq!(texts(&take(&broker, "old", "late", 1)), ["one"]);
+    assert!(
+        take(&broker, "old", "done", 9).is_empty(),
+        "what it took is not given again"
+    );
     assert_eq!(publish(&mut broker.publisher(), "t", b"x").seq, Some(2003));
 }
 
