@@ -236,10 +236,18 @@ impl World {
         let Some(k) = fits else {
             panic!("recovered {found:?}\nexpected one of {:?}", self.models);
         };
-        // A number that a crash took from its message may be given again, no other.
-        let (certain, asked) = (self.models[0].next_seq, self.model().next_seq);
+        // A number that a crash took from its message may be given again, no other. Several k may
+        // fit, so only what was acknowledged is certain, also for a crash that follows at once.
+        let certain = self.models[0].next_seq;
+        let asked = self
+            .model()
+            .next_seq
+            .max(self.after_crash.map_or(0, |(_, last)| last - 1));
         self.after_crash = Some((certain + 1, asked + 1));
-        let model = self.models[k].clone();
+        let model = Model {
+            next_seq: certain,
+            ..self.models[k].clone()
+        };
         self.models = vec![model];
     }
 }
