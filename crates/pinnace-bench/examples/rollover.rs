@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stopped = run(&plan, "example", &mut |_| {}, &Stop::new()).stopped;
     let worker = &stopped.workers[0];
     let gib = worker.bytes as f64 / (1u64 << 30) as f64;
-    let seconds = stopped.elapsed_us as f64 / 1e6;
+    let seconds = stopped.ran_us as f64 / 1e6;
     let (worker_cpu, cpu) = (
         worker.cpu_us as f64 / 1e6,
         stopped.process_cpu_us as f64 / 1e6,

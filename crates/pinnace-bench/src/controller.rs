@@ -399,7 +399,7 @@ impl<'a> Controller<'a> {
         let workers: Vec<WorkerTotals> = self.members.iter().map(Member::totals).collect();
         let stopped = Stopped {
             reason,
-            elapsed_us,
+            ran_us: elapsed_us,
             promise_held: workers
                 .iter()
                 .all(|w| w.rollovers as f64 >= ROLLOVERS_PROMISED),

@@ -274,8 +274,7 @@ pub struct Stopped {
     /// Why.
     pub reason: StopReason,
     /// From the start of the workers to the end of the last, microseconds.
-    #[serde(rename = "ran_us")]
-    pub elapsed_us: u64,
+    pub ran_us: u64,
     /// One entry per worker.
     pub workers: Vec<WorkerTotals>,
     /// Did every worker roll over at least twice?

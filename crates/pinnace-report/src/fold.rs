@@ -50,7 +50,7 @@ impl Leg<'_> {
     /// Where its figures end: at its final word, or else at its last sample.
     pub(crate) fn figures_until_us(&self) -> u64 {
         match self.stopped {
-            Some(stopped) => stopped.elapsed_us.min(TIMELINE_MAX_US),
+            Some(stopped) => stopped.ran_us.min(TIMELINE_MAX_US),
             None => self.sampled_until_us(),
         }
     }

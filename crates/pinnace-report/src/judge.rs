@@ -11,7 +11,8 @@ use pinnace_proto::run::{ClientState, RunState};
 use pinnace_proto::units::show_size;
 
 use crate::limits::{
-    CLOCK_STEP_US, COVERAGE_MIN, CPU_BOUND_SHARE, FILES_KEPT, ROLLOVERS_PROMISED, START_SKEW_US,
+    CLOCK_STEP_US, COVERAGE_MIN, CPU_BOUND_SHARE, FILES_KEPT, NAMES_IN_SENTENCE,
+    ROLLOVERS_PROMISED, START_SKEW_US,
 };
 use crate::summary::{ClientSummary, PromiseOutcome, Summary, WorkerSummary};
 use crate::warning::{Warning, WarningCode};
@@ -36,63 +37,96 @@ fn warn(code: WarningCode, clients: Vec<String>, message: String) -> Warning {
     }
 }
 
-/// Names of the clients for which `test` holds.
-fn where_client(summary: &Summary, test: impl Fn(&ClientSummary) -> bool) -> Vec<String> {
-    let found = summary.clients.iter().filter(|client| test(client));
-    found.map(|client| client.client.clone()).collect()
+/// Names of clients.
+fn names_of(clients: &[&ClientSummary]) -> Vec<String> {
+    clients.iter().map(|client| client.client.clone()).collect()
 }
 
-/// A warning about the clients for which `test` holds, if there are any.
+/// The clients for which `test` holds.
+fn where_client(summary: &Summary, test: impl Fn(&ClientSummary) -> bool) -> Vec<&ClientSummary> {
+    summary
+        .clients
+        .iter()
+        .filter(|client| test(client))
+        .collect()
+}
+
+/// A sum over some clients.
+fn sum(clients: &[&ClientSummary], of: fn(&ClientSummary) -> u64) -> u64 {
+    clients
+        .iter()
+        .map(|client| of(client))
+        .fold(0, u64::saturating_add)
+}
+
+/// A warning about the clients for which `test` holds, if there are any; `message` is given their
+/// names as the subject of a sentence, and them.
 fn about(
     summary: &Summary,
     code: WarningCode,
     test: impl Fn(&ClientSummary) -> bool,
-    message: impl Fn(&str) -> String,
+    message: impl Fn(&str, &[&ClientSummary]) -> String,
 ) -> Option<Warning> {
     let clients = where_client(summary, test);
-    let subject = client_names(&clients);
-    (!clients.is_empty()).then(|| warn(code, clients, message(&subject)))
+    let names = names_of(&clients);
+    let message = message(&client_names(&names), &clients);
+    (!clients.is_empty()).then(|| warn(code, names, message))
+}
+
+/// Each lost client with its story, or one warning when they are many.
+fn lost(summary: &Summary) -> Vec<Warning> {
+    let clients = where_client(summary, |client| client.lost.is_some());
+    if clients.len() > NAMES_IN_SENTENCE {
+        let missing_us = sum(&clients, |c| c.planned_us.saturating_sub(c.reported_us));
+        let names = names_of(&clients);
+        let message = format!(
+            "{} were lost; their figures up to then are kept, {} of their plans is missing.",
+            client_names(&names),
+            us(missing_us),
+        );
+        return vec![warn(WarningCode::ClientLost, names, message)];
+    }
+    clients
+        .into_iter()
+        .filter_map(|client| {
+            let message = format!(
+                "Client {} was lost after {} because {}; its figures up to then are kept, {} of \
+                 its plan is missing.",
+                clean(&client.client),
+                us(client.end_us - client.start_us),
+                lost_reason(client.lost.as_ref()?.reason),
+                us(client.planned_us.saturating_sub(client.reported_us)),
+            );
+            let names = names_of(&[client]);
+            Some(warn(WarningCode::ClientLost, names, message))
+        })
+        .collect()
 }
 
 fn endings(summary: &Summary) -> Vec<Warning> {
-    let mut found = Vec::new();
-    for client in &summary.clients {
-        let Some(lost) = &client.lost else { continue };
-        let message = format!(
-            "Client {} was lost after {} because {}; its figures up to then are kept, {} of its \
-             plan is missing.",
-            clean(&client.client),
-            us(client.end_us - client.start_us),
-            lost_reason(lost.reason),
-            us(client.planned_us.saturating_sub(client.reported_us)),
-        );
-        found.push(warn(
-            WarningCode::ClientLost,
-            vec![client.client.clone()],
-            message,
-        ));
-    }
+    let mut found = lost(summary);
     let ended = |reason| move |client: &ClientSummary| client.stop_reason == Some(reason);
     found.extend(about(
         summary,
         WarningCode::Interrupted,
         ended(StopReason::Interrupted),
-        |who| format!("{who} ended early by a signal; figures up to then are kept."),
+        |who, _| format!("{who} ended early by a signal; figures up to then are kept."),
     ));
     found.extend(about(
         summary,
         WarningCode::DiskFull,
         ended(StopReason::DiskFull),
-        |who| format!("{who} stopped because free space fell below the job's floor."),
+        |who, _| format!("{who} stopped because free space fell below the job's floor."),
     ));
     found.extend(about(
         summary,
         WarningCode::ClientFailed,
         ended(StopReason::Failed),
-        |who| format!("{who} stopped because every worker had failed."),
+        |who, _| format!("{who} stopped because every worker had failed."),
     ));
     if let Some(first) = summary.clients.iter().find_map(|c| c.errors.first()) {
         let clients = where_client(summary, |client| client.error_count > 0);
+        let clients = names_of(&clients);
         let message = format!(
             "{} on record at {}; the first: {} {}: {}.",
             counted(summary.totals.errors, "error"),
@@ -135,15 +169,12 @@ fn data(summary: &Summary) -> Vec<Warning> {
         summary,
         WarningCode::TotalsDiffer,
         |client| client.integrity.bytes_by_samples != client.integrity.bytes_by_stopped,
-        |who| {
-            let sum = |of: fn(&ClientSummary) -> u64| {
-                summary.clients.iter().map(of).fold(0, u64::saturating_add)
-            };
+        |who, clients| {
             format!(
                 "{who}: the samples add up to {} and the final word says {}; totals follow the \
                  final word, the time line follows the samples.",
-                show_size(sum(|c| c.integrity.bytes_by_samples)),
-                show_size(sum(|c| c.integrity.bytes_by_stopped)),
+                show_size(sum(clients, |c| c.integrity.bytes_by_samples)),
+                show_size(sum(clients, |c| c.integrity.bytes_by_stopped)),
             )
         },
     ));
@@ -151,13 +182,13 @@ fn data(summary: &Summary) -> Vec<Warning> {
         summary,
         WarningCode::SamplesMissing,
         |client| client.gaps.iter().any(|gap| gap.from_us < client.end_us),
-        |who| format!("{who} sent no samples for part of the time; the gaps are hatched."),
+        |who, _| format!("{who} sent no samples for part of the time; the gaps are hatched."),
     ));
     found.extend(about(
         summary,
         WarningCode::ClientRestarted,
         |client| client.integrity.instances > 1,
-        |who| format!("{who} reported from more than one process; their figures are added up."),
+        |who, _| format!("{who} reported from more than one process; their figures are added up."),
     ));
     found.extend(about(
         summary,
@@ -167,7 +198,7 @@ fn data(summary: &Summary) -> Vec<Warning> {
                 || client.integrity.impossible_samples > 0
                 || (client.job.is_none() && client.bytes > 0)
         },
-        |who| {
+        |who, _| {
             format!(
                 "{who}: the record holds doubled events (counted once), samples without a possible \
                  interval, or no start."
@@ -184,6 +215,7 @@ fn promise(summary: &Summary) -> Vec<Warning> {
             client.state != ClientState::Running
                 && (client.workers.iter()).any(|worker| worker.rollovers < ROLLOVERS_PROMISED)
         });
+        let clients = names_of(&clients);
         let message = format!(
             "{} did not close {ROLLOVERS_PROMISED} files at every worker (fewest: {}, predicted: \
              {}). Take smaller files or a longer run time.",
@@ -200,23 +232,22 @@ fn promise(summary: &Summary) -> Vec<Warning> {
         summary,
         WarningCode::Forced,
         |client| client.job.as_ref().is_some_and(|job| job.force),
-        |who| format!("{who} ran with force: a prediction of too few rollovers was overruled."),
+        |who, _| format!("{who} ran with force: a prediction of too few rollovers was overruled."),
     ));
     found
 }
 
 fn heartbeats(summary: &Summary) -> Vec<Warning> {
-    let sum = |of: fn(&ClientSummary) -> u64| summary.clients.iter().map(of).sum::<u64>();
     about(
         summary,
         WarningCode::HeartbeatsMissed,
         |client| client.heartbeats.missed > 0 || client.heartbeats.absent > 0,
-        |who| {
+        |who, clients| {
             format!(
                 "{who}: {} of {} to workers had no answer in time, {} did not come at all.",
-                count(sum(|c| c.heartbeats.missed)),
-                counted(sum(|c| c.heartbeats.asked), "heartbeat question"),
-                counted(sum(|c| c.heartbeats.absent), "heartbeat"),
+                count(sum(clients, |c| c.heartbeats.missed)),
+                counted(sum(clients, |c| c.heartbeats.asked), "heartbeat question"),
+                counted(sum(clients, |c| c.heartbeats.absent), "heartbeat"),
             )
         },
     )
@@ -233,8 +264,8 @@ fn clocks(summary: &Summary) -> Vec<Warning> {
             client.integrity.clock_moved_us > CLOCK_STEP_US
                 || client.integrity.start_by_server_clock
         },
-        |who| {
-            let moved = summary.clients.iter().map(|c| c.integrity.clock_moved_us);
+        |who, clients| {
+            let moved = clients.iter().map(|c| c.integrity.clock_moved_us);
             format!(
                 "{who}: the wall clock was set while the run went on (by up to {}) or does not fit \
                  the server's. Durations are not affected, starts are placed as well as can be.",
@@ -295,15 +326,15 @@ fn storage(summary: &Summary) -> Vec<Warning> {
                 .as_ref()
                 .is_some_and(|job| job.engine == Engine::Null)
         },
-        |who| format!("{who} ran the null engine: the figures are the tool's own cost."),
+        |who, _| format!("{who} ran the null engine: the figures are the tool's own cost."),
     ));
     found.extend(about(
         summary,
         WarningCode::MemoryFileSystem,
         |client| client.workers.iter().any(in_memory),
-        |who| format!("{who} wrote to a file system in memory: no disk was measured."),
+        |who, _| format!("{who} wrote to a file system in memory: no disk was measured."),
     ));
-    found.extend(about(summary, WarningCode::PageCache, cached, |who| {
+    found.extend(about(summary, WarningCode::PageCache, cached, |who, _| {
         format!(
             "{who} wrote through the page cache, and the files fit the host's memory: write \
              latencies are mostly those of memory. Each file was synced before it was closed, so \
@@ -315,7 +346,7 @@ fn storage(summary: &Summary) -> Vec<Warning> {
 }
 
 /// Workers of one host that write to one device. Across hosts sharing is what is measured.
-fn shared_devices(summary: &Summary) -> Vec<Warning> {
+fn shared_devices(summary: &Summary) -> Option<Warning> {
     let mut users: BTreeMap<(&str, &str), (u64, BTreeSet<&str>)> = BTreeMap::new();
     for client in &summary.clients {
         let host = client
@@ -335,20 +366,25 @@ fn shared_devices(summary: &Summary) -> Vec<Warning> {
             user.1.insert(&client.client);
         }
     }
-    users
-        .into_iter()
-        .filter(|(_, (workers, _))| *workers > 1)
-        .map(|((host, device), (workers, clients))| {
-            let message = format!(
-                "{} on {} write to {}: they compete, and their sum is what it delivers.",
-                counted(workers, "worker"),
-                clean(host),
-                clean(device)
-            );
-            let clients = clients.into_iter().map(str::to_owned).collect();
-            warn(WarningCode::SharedDevice, clients, message)
+    users.retain(|_, (workers, _)| *workers > 1);
+    let places: Vec<String> = users
+        .iter()
+        .map(|((host, device), (workers, _))| {
+            let workers = counted(*workers, "worker");
+            format!("{workers} on {} to {}", clean(host), clean(device))
         })
-        .collect()
+        .collect();
+    let clients: BTreeSet<&str> = users
+        .into_values()
+        .flat_map(|(_, clients)| clients)
+        .collect();
+    let clients = clients.into_iter().map(str::to_owned).collect();
+    let message = format!(
+        "Workers of one host write to one device ({}): they compete, and their sum is what it \
+         delivers.",
+        names(&places)
+    );
+    (!places.is_empty()).then(|| warn(WarningCode::SharedDevice, clients, message))
 }
 
 fn speed(summary: &Summary) -> Vec<Warning> {
@@ -362,8 +398,8 @@ fn speed(summary: &Summary) -> Vec<Warning> {
         summary,
         WarningCode::CpuBound,
         |client| client.workers.iter().any(bound),
-        |who| {
-            let shares = summary.clients.iter().flat_map(|c| &c.workers);
+        |who, clients| {
+            let shares = clients.iter().flat_map(|c| &c.workers);
             let most = shares.filter_map(|w| w.cpu_share).reduce(f64::max);
             format!(
                 "{who} used up to {} of a CPU per worker: the client, not the storage, may be \

@@ -9,6 +9,7 @@
 
 mod client;
 mod csv;
+mod fio;
 mod fold;
 mod html;
 mod judge;
@@ -23,6 +24,7 @@ mod warning;
 mod words;
 
 pub use csv::{csv, csv_samples};
+pub use fio::fio;
 pub use html::html;
 pub use latency::{CurvePoint, Latency};
 pub use summarize::summarize;

@@ -51,8 +51,30 @@ pub(crate) const TEXT_CLIENTS_MAX: usize = 64;
 
 /// Points of one line of a large chart.
 pub(crate) const CHART_POINTS_MAX: usize = 600;
-/// Points of one client's small chart.
-pub(crate) const STRIP_POINTS_MAX: usize = 300;
+/// How fine one client's small charts are, by the number of clients on the page.
+pub(crate) struct Detail {
+    /// Points of its throughput.
+    pub(crate) strip_points: usize,
+    /// Points of its CPU and memory.
+    pub(crate) resource_points: usize,
+    /// Distance of two marks that are told apart, thousandths of the width.
+    pub(crate) marks_apart: f64,
+}
+
+/// For a handful of clients, each wide enough to be studied.
+pub(crate) const FINE: Detail = Detail {
+    strip_points: 300,
+    resource_points: 200,
+    marks_apart: 1.0,
+};
+/// For more than [`FINE_CLIENTS_MAX`]: a page of 200 clients over ten minutes stays below 3 MB.
+pub(crate) const COARSE: Detail = Detail {
+    strip_points: 120,
+    resource_points: 60,
+    marks_apart: 4.0,
+};
+/// Clients drawn in fine detail.
+pub(crate) const FINE_CLIENTS_MAX: usize = 12;
 /// Clients drawn as lines of their own with a colour each; more become a band.
 pub(crate) const CHART_CLIENTS_MAX: usize = 8;
 /// Clients with a small chart of their own.

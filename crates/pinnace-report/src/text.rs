@@ -12,9 +12,12 @@ use crate::limits::{TEXT_CLIENTS_MAX, TEXT_COLUMNS};
 use crate::summary::{ClientSummary, Summary};
 use crate::warning::Grade;
 use crate::words::{
-    bytes_per_second, clean, count, counted, ns, percent, promise, size, state_of, title, us,
+    NONE, bytes_per_second, clean, count, counted, ns, percent, promise, size, state_of, title, us,
     us_or_none, wall_clock,
 };
+
+/// Columns that a figure with its unit needs.
+const CELL: usize = 10;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -130,8 +133,9 @@ impl Page {
             ("errors", count(totals.errors)),
         ];
         self.line("");
-        let cell = self.width / 3;
-        for row in cells.chunks(3) {
+        let in_row = if self.width < 75 { 2 } else { 3 };
+        let cell = self.width / in_row;
+        for row in cells.chunks(in_row) {
             let mut line = String::new();
             for (name, value) in row {
                 let pad = cell.saturating_sub(13 + columns(value));
@@ -216,11 +220,12 @@ impl Page {
             return;
         }
         self.heading(heading);
-        // p95 gives way on the usual 80 columns; it is in every other format.
-        let narrow = self.width < 96;
-        let shown = |name: &str| !(narrow && name == "p95");
         let name = name_columns(summary).min(12);
-        let cell = (self.width - name) / if narrow { 7 } else { 8 };
+        // What gives way first when there is no room; every other format has them all.
+        let fitting = ((self.width - name) / CELL).saturating_sub(1);
+        let hidden = &["p95", "p90", "p99.99"][..7usize.saturating_sub(fitting).min(3)];
+        let shown = |name: &str| !hidden.contains(&name);
+        let cell = (self.width - name) / (8 - hidden.len());
         let mut head = format!("{}{:>cell$}", pad_right("client", name), "count");
         for (column, ..) in all.columns() {
             if shown(column) {
@@ -252,35 +257,40 @@ impl Page {
     fn workers(&mut self, summary: &Summary) {
         self.heading("Workers");
         let name = name_columns(summary) + 4;
-        let cell = (self.width - name) / 6;
-        let mut head = pad_right("client / worker", name);
-        for column in [
+        let roomy = self.width >= name + 6 * CELL;
+        let cell = (self.width - name) / if roomy { 6 } else { 4 };
+        let row = |values: [&str; 6]| {
+            let shown = values
+                .iter()
+                .enumerate()
+                .filter(|(place, _)| roomy || *place < 4);
+            shown.fold(String::new(), |line, (_, value)| {
+                format!("{line}{value:>cell$}")
+            })
+        };
+        let head = row([
             "per second",
             "CPU",
-            "buffers",
             "rollovers",
-            "predicted",
             "missed ♥",
-        ] {
-            let _ = write!(head, "{column:>cell$}");
-        }
-        let head = self.paint(DIM, &fit(&head, self.width));
+            "predicted",
+            "buffers",
+        ]);
+        let head = self.paint(DIM, &(pad_right("client / worker", name) + &head));
         self.line(&head);
         for client in summary.clients.iter().take(TEXT_CLIENTS_MAX) {
             for worker in &client.workers {
                 let predicted = worker.rollovers_predicted;
-                let mut line = pad_right(&format!("{} / {}", client.client, worker.worker), name);
-                for value in [
-                    bytes_per_second(worker.bytes_per_second),
-                    percent(worker.cpu_share),
-                    size(worker.buffer_bytes),
-                    count(worker.rollovers),
-                    predicted.map_or("–".to_owned(), |fewest| format!("{fewest:.1}")),
-                    count(worker.heartbeats_missed),
-                ] {
-                    let _ = write!(line, "{value:>cell$}");
-                }
-                self.line(&fit(&line, self.width));
+                let figures = row([
+                    &bytes_per_second(worker.bytes_per_second),
+                    &percent(worker.cpu_share),
+                    &count(worker.rollovers),
+                    &count(worker.heartbeats_missed),
+                    &predicted.map_or(NONE.to_owned(), |fewest| format!("{fewest:.1}")),
+                    &size(worker.buffer_bytes),
+                ]);
+                let who = format!("{} / {}", client.client, worker.worker);
+                self.line(&(pad_right(&who, name) + &figures));
             }
             let process = &client.process;
             let memory = format!(
@@ -299,7 +309,7 @@ impl Page {
         if summary.warnings.is_empty() {
             return;
         }
-        self.heading("Before believing this");
+        self.heading("Caveats");
         for warning in &summary.warnings {
             let style = match warning.grade {
                 Grade::Serious => RED,

@@ -110,6 +110,24 @@ pub(crate) fn clean(text: &str) -> String {
         .collect()
 }
 
+/// Prose in which a number and its unit stay on one line.
+pub(crate) fn keep_units(text: &str) -> String {
+    const UNITS: [&str; 10] = ["B", "KiB", "MiB", "GiB", "TiB", "%", "s", "ms", "min", "h"];
+    let mut kept = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        let bare = word.trim_end_matches([',', '.', ';', ':', ')']);
+        let unit = bare.strip_suffix("/s").unwrap_or(bare);
+        let after_number = kept.ends_with(|c: char| c.is_ascii_digit());
+        if after_number && (UNITS.contains(&unit) || unit == "µs") {
+            kept.push('\u{a0}');
+        } else if !kept.is_empty() {
+            kept.push(' ');
+        }
+        kept.push_str(word);
+    }
+    kept
+}
+
 /// Names in a sentence: `a`, `a and b`, `a, b, c and 7 more`.
 pub(crate) fn names<S: AsRef<str>>(names: &[S]) -> String {
     let shown: Vec<String> = names
@@ -291,6 +309,14 @@ mod tests {
         assert_eq!(
             names(&["a", "b", "c", "d", "e", "f"]),
             "a, b, c, d and 2 more"
+        );
+    }
+
+    #[test]
+    fn a_number_is_not_parted_from_its_unit() {
+        assert_eq!(
+            keep_units("wrote 18 GiB in 26.2 s, 701 MiB/s of 3 s-disks"),
+            "wrote 18\u{a0}GiB in 26.2\u{a0}s, 701\u{a0}MiB/s of 3 s-disks"
         );
     }
 

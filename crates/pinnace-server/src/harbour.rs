@@ -61,6 +61,16 @@ impl Harbour {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Returns once the server is going down.
+    pub(crate) async fn stopped(&self) {
+        // The sender lives in this very harbour.
+        let _ = self
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
+    }
+
     /// Counts a connection while the guard lives; `None` when there are too many.
     pub(crate) fn admit(&self) -> Option<Admitted<'_>> {
         let mut admitted = false;

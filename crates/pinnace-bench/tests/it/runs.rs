@@ -24,7 +24,7 @@ fn three_workers_roll_over_and_leave_nothing_behind() {
     run.assert_sums(&bed.job);
     for worker in &stopped.workers {
         assert!(worker.answered && worker.rollovers >= 2 && worker.busy_us > 0);
-        assert!(worker.busy_us <= stopped.elapsed_us);
+        assert!(worker.busy_us <= stopped.ran_us);
     }
     assert!(stopped.process_cpu_us > 0 && stopped.peak_rss_bytes > 0);
     assert!(
@@ -34,7 +34,7 @@ fn three_workers_roll_over_and_leave_nothing_behind() {
     );
     assert_eq!((stopped.files_left, bed.files().len()), (0, 0));
     // On time: what was under way at the deadline is finished, nothing else is begun.
-    let late_us = stopped.elapsed_us - bed.job.run_time_us;
+    let late_us = stopped.ran_us - bed.job.run_time_us;
     let longest = |w: &WorkerTotals| w.writes.max_ns().max(w.syncs.max_ns()).unwrap_or(0) / 1_000;
     let under_way_us = stopped.workers.iter().map(longest).max().unwrap();
     assert!(late_us < under_way_us + 250_000, "{late_us} µs late");
@@ -165,12 +165,12 @@ fn an_interrupt_ends_the_run_at_once_even_while_pacing() {
     assert!(!stopped.promise_held);
     assert!(stopped.workers.iter().all(|w| w.answered && w.bytes == MIB));
     assert!(
-        stopped.elapsed_us - beat.elapsed_us < 1_000_000,
+        stopped.ran_us - beat.elapsed_us < 1_000_000,
         "took {} µs",
-        stopped.elapsed_us
+        stopped.ran_us
     );
     assert!(bed.files().is_empty());
-    assert!(HANGS.as_micros() as u64 > stopped.elapsed_us);
+    assert!(HANGS.as_micros() as u64 > stopped.ran_us);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn the_pace_is_held() {
     let run = bed.run(vec![]);
     let stopped = &run.outcome.stopped;
     for worker in &stopped.workers {
-        let rate = worker.bytes as f64 / (stopped.elapsed_us as f64 / 1e6);
+        let rate = worker.bytes as f64 / (stopped.ran_us as f64 / 1e6);
         let off = rate / (8.0 * MIB as f64) - 1.0;
         assert!(
             off.abs() < 0.05,
@@ -201,9 +201,9 @@ fn the_pace_is_held() {
             worker.worker,
             off * 100.0
         );
-        let waited = stopped.elapsed_us - worker.busy_us;
+        let waited = stopped.ran_us - worker.busy_us;
         assert!(
-            waited > stopped.elapsed_us / 5,
+            waited > stopped.ran_us / 5,
             "waiting is not in the latencies"
         );
     }
@@ -229,7 +229,7 @@ fn the_floor_of_free_space_ends_the_run() {
         errors[0].message.contains("less than the floor"),
         "{errors:?}"
     );
-    assert!(outcome.stopped.elapsed_us < 5_000_000 && bed.files().is_empty());
+    assert!(outcome.stopped.ran_us < 5_000_000 && bed.files().is_empty());
     bed.job.min_free = MinFree::Percent(100.0);
     assert!(pinnace_bench::plan(&bed.job, "c").is_err());
 }

@@ -216,7 +216,7 @@ fn a_whole_lost_header_block_is_replaced_by_a_neighbour() {
     let disk = filled(&options, 30, 300);
     let name = disk.paths()[1].clone();
     let hurt = copy_with(&disk, |files| {
-        files.get_mut(&name).unwrap()[..HEADER].fill(0xaa)
+        files.get_mut(&name).unwrap()[..HEADER].fill(0xaa);
     });
     let up = open(&hurt, options);
     assert_eq!(up.replayed, records(1..=30, 300));

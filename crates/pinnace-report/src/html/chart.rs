@@ -217,13 +217,13 @@ pub(crate) fn area_path(stretches: &Stretches) -> String {
     path
 }
 
-/// Path data of upright strokes at `xs` from `top` to `bottom`; strokes that would touch are one.
-pub(crate) fn strokes(xs: impl Iterator<Item = f64>, top: f64, bottom: f64) -> String {
-    const APART: f64 = 1.0;
+/// Path data of upright strokes at `xs` from `top` to `bottom`; strokes less than
+/// `apart` from each other are one.
+pub(crate) fn strokes(xs: impl Iterator<Item = f64>, apart: f64, top: f64, bottom: f64) -> String {
     let mut path = String::new();
     let mut before = f64::NEG_INFINITY;
     for x in xs {
-        if x - before >= APART {
+        if x - before >= apart {
             point(&mut path, 'M', x, top);
             let _ = write!(path, "V{}", trimmed(bottom, 1));
             before = x;
@@ -232,15 +232,15 @@ pub(crate) fn strokes(xs: impl Iterator<Item = f64>, top: f64, bottom: f64) -> S
     path
 }
 
-/// Path data of bands from `x` to `x` over the whole height; bands that touch are one.
-pub(crate) fn bands(mut spans: Vec<(f64, f64)>) -> String {
-    const NARROWEST: f64 = 1.0;
+/// Path data of bands from `x` to `x` over the whole height; bands less than `apart` from each other
+/// are one, and none is narrower.
+pub(crate) fn bands(mut spans: Vec<(f64, f64)>, apart: f64) -> String {
     spans.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut merged: Vec<(f64, f64)> = Vec::new();
     for (from, to) in spans {
-        let to = to.max(from + NARROWEST).min(WIDTH);
+        let to = to.max(from + apart).min(WIDTH);
         match merged.last_mut() {
-            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            Some(last) if from < last.1 + apart => last.1 = last.1.max(to),
             _ => merged.push((from, to)),
         }
     }
@@ -365,8 +365,8 @@ mod tests {
     #[test]
     fn strokes_and_bands_that_touch_are_drawn_once() {
         let xs = (0..1_000).map(|i| f64::from(i) / 100.0);
-        assert_eq!(strokes(xs, 0.0, 100.0).matches('M').count(), 10);
-        let path = bands(vec![(10.0, 20.0), (15.0, 30.0), (50.0, 50.0)]);
+        assert_eq!(strokes(xs, 1.0, 0.0, 100.0).matches('M').count(), 10);
+        let path = bands(vec![(10.0, 20.0), (15.0, 30.0), (50.0, 50.0)], 1.0);
         assert_eq!(path, "M10 0H30V100H10ZM50 0H51V100H50Z");
     }
 

@@ -7,13 +7,16 @@ use std::fmt::Write;
 
 use pinnace_proto::units::{show_rate, show_size};
 
+use crate::client::thin;
 use crate::html::chart::{
     HEIGHT, Scale, Stretches, Tick, WIDTH, area_path, bands, byte_unit, grid, line_path,
     round_scale, stretches, strokes, time_ticks, trimmed, x_labels, y_labels,
 };
 use crate::html::escape::esc;
 use crate::latency::Latency;
-use crate::limits::{CHART_CLIENTS_MAX, CHART_POINTS_MAX, STRIP_POINTS_MAX, STRIPS_MAX};
+use crate::limits::{
+    CHART_CLIENTS_MAX, CHART_POINTS_MAX, COARSE, Detail, FINE, FINE_CLIENTS_MAX, STRIPS_MAX,
+};
 use crate::summary::{ClientSummary, RateSeries, Summary};
 use crate::words::{bytes_per_second, counted, ns, percent, state_of, us};
 
@@ -31,13 +34,23 @@ fn span_us(summary: &Summary) -> u64 {
     ends.max().unwrap_or(0)
 }
 
+/// A series as lines: a value stands in the middle of its step, and a line reaches to the edges of
+/// its first and last one.
 fn rate_stretches(series: &RateSeries, time: Scale, rate: Scale, points_max: usize) -> Stretches {
-    stretches(
+    let half = time.x(series.step_us) / 2.0;
+    let mut lines = stretches(
         &series.bytes_per_second,
         |place| time.x(place as u64 * series.step_us + series.step_us / 2),
         |value| rate.y(value as f64),
         points_max,
-    )
+    );
+    for line in &mut lines {
+        if let (Some(first), Some(last)) = (line.first().copied(), line.last().copied()) {
+            line.insert(0, ((first.0 - half).max(0.0), first.1));
+            line.push(((last.0 + half).min(WIDTH), last.1));
+        }
+    }
+    lines
 }
 
 fn most(series: &RateSeries) -> f64 {
@@ -154,7 +167,7 @@ fn lost_marks(summary: &Summary, time: Scale) -> (String, String) {
         .filter_map(|client| client.lost.map(|lost| (time.x(lost.at_us), client)))
         .collect();
     lost.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let lines = strokes(lost.iter().map(|(x, _)| *x), 0.0, HEIGHT);
+    let lines = strokes(lost.iter().map(|(x, _)| *x), 1.0, 0.0, HEIGHT);
     let mut flags = String::new();
     let mut before = f64::NEG_INFINITY;
     for (x, client) in lost {
@@ -212,16 +225,13 @@ pub(crate) fn strips(summary: &Summary) -> String {
     let time = Scale {
         most: span_us as f64,
     };
-    let points = match summary.clients.len() {
-        0..=50 => STRIP_POINTS_MAX,
-        _ => STRIP_POINTS_MAX / 2,
-    };
+    let detail = detail(summary);
     let mut html = String::from(
         "<figure class=\"solid\"><figcaption>Client by client <small>each on its own scale, with \
          its rollovers and heartbeats</small></figcaption>",
     );
     for (place, client) in summary.clients.iter().take(STRIPS_MAX).enumerate() {
-        html.push_str(&strip(client, place, time, points));
+        html.push_str(&strip(client, place, time, detail));
     }
     let _ = write!(
         html,
@@ -250,11 +260,20 @@ pub(crate) fn strips(summary: &Summary) -> String {
     html
 }
 
-fn strip(client: &ClientSummary, place: usize, time: Scale, points: usize) -> String {
+/// How fine the charts of each client are.
+fn detail(summary: &Summary) -> &'static Detail {
+    if summary.clients.len() <= FINE_CLIENTS_MAX {
+        &FINE
+    } else {
+        &COARSE
+    }
+}
+
+fn strip(client: &ClientSummary, place: usize, time: Scale, detail: &Detail) -> String {
     let rate = Scale {
         most: most(&client.series) * 1.08,
     };
-    let line = rate_stretches(&client.series, time, rate, points);
+    let line = rate_stretches(&client.series, time, rate, detail.strip_points);
     let syncs = client.rollover_marks.iter().map(|mark| {
         let from_us = mark.at_us.saturating_sub(mark.sync_us);
         (time.x(from_us), time.x(mark.at_us))
@@ -264,8 +283,8 @@ fn strip(client: &ClientSummary, place: usize, time: Scale, points: usize) -> St
     let mut svg = format!(
         "<path class=\"ar\" d=\"{area}\"/><path class=\"sy\" d=\"{}\"/><path class=\"ln\" \
          d=\"{line}\"/><path class=\"ro\" d=\"{}\"/>",
-        bands(syncs.collect()),
-        strokes(rollovers, 78.0, HEIGHT),
+        bands(syncs.collect(), detail.marks_apart),
+        strokes(rollovers, detail.marks_apart, 78.0, HEIGHT),
     );
     let mut over = String::new();
     for gap in &client.gaps {
@@ -278,7 +297,7 @@ fn strip(client: &ClientSummary, place: usize, time: Scale, points: usize) -> St
     }
     if let Some(lost) = &client.lost {
         let x = time.x(lost.at_us);
-        let path = strokes(std::iter::once(x), 0.0, HEIGHT);
+        let path = strokes(std::iter::once(x), 1.0, 0.0, HEIGHT);
         let _ = write!(svg, "<path class=\"lo\" d=\"{path}\"/>");
         let side = if x > WIDTH / 2.0 { " left" } else { "" };
         let at = trimmed(x / 10.0, 2);
@@ -305,11 +324,13 @@ fn strip(client: &ClientSummary, place: usize, time: Scale, points: usize) -> St
         esc(&beat_label(client)),
         strokes(
             good.map(|mark| time.x(mark.at_us).min(WIDTH - 1.0)),
+            detail.marks_apart,
             25.0,
             75.0
         ),
         strokes(
             bad.map(|mark| time.x(mark.at_us).min(WIDTH - 2.0)),
+            detail.marks_apart,
             0.0,
             HEIGHT
         ),
@@ -448,6 +469,7 @@ fn log_scale(low: f64, high: f64) -> (f64, f64, Vec<Tick>) {
 /// CPU share of each worker and memory of each process, one card per client.
 pub(crate) fn resources(summary: &Summary) -> String {
     let span_us = span_us(summary);
+    let points = detail(summary).resource_points;
     let mut html = String::new();
     let seen = |client: &&ClientSummary| {
         !client.process.memory.is_empty() || client.workers.iter().any(|w| !w.cpu.is_empty())
@@ -457,8 +479,8 @@ pub(crate) fn resources(summary: &Summary) -> String {
             html,
             "<div class=\"card\"><h3>{}</h3>{}{}</div>",
             esc(&client.client),
-            cpu_figure(client, span_us),
-            memory_figure(client, span_us)
+            cpu_figure(client, span_us, points),
+            memory_figure(client, span_us, points)
         );
     }
     if html.is_empty() {
@@ -468,7 +490,7 @@ pub(crate) fn resources(summary: &Summary) -> String {
     }
 }
 
-fn cpu_figure(client: &ClientSummary, span_us: u64) -> String {
+fn cpu_figure(client: &ClientSummary, span_us: u64, points: usize) -> String {
     let time = Scale {
         most: span_us as f64,
     };
@@ -487,11 +509,11 @@ fn cpu_figure(client: &ClientSummary, span_us: u64) -> String {
         .enumerate()
         .filter(|(_, w)| !w.cpu.is_empty())
     {
-        let points = worker
+        let line = worker
             .cpu
             .iter()
             .map(|p| (time.x(p.at_us), share.y(p.share)));
-        let path = line_path(&vec![points.collect()]);
+        let path = line_path(&vec![thin(line.collect(), points)]);
         let class = format!("ln {}", colour(place));
         let _ = write!(inside, "<path class=\"{class}\" d=\"{path}\"/>");
         if client.workers.len() <= CHART_CLIENTS_MAX {
@@ -526,7 +548,7 @@ fn cpu_figure(client: &ClientSummary, span_us: u64) -> String {
     )
 }
 
-fn memory_figure(client: &ClientSummary, span_us: u64) -> String {
+fn memory_figure(client: &ClientSummary, span_us: u64, points: usize) -> String {
     let time = Scale {
         most: span_us as f64,
     };
@@ -547,10 +569,10 @@ fn memory_figure(client: &ClientSummary, span_us: u64) -> String {
         .cloned()
         .collect();
     let line = |of: fn(&crate::summary::MemoryPoint) -> u64| -> Stretches {
-        let points = memory
+        let line = memory
             .iter()
             .map(|p| (time.x(p.at_us), scale.y(of(p) as f64)));
-        vec![points.collect()]
+        vec![thin(line.collect(), points)]
     };
     let (resident, buffers) = (line(|p| p.rss_bytes), line(|p| p.buffer_bytes));
     let inside = format!(

@@ -17,7 +17,8 @@ use crate::html::escape::esc;
 use crate::summary::{PromiseOutcome, Summary};
 use crate::warning::Grade;
 use crate::words::{
-    bytes_per_second, count, counted, ns, percent, promise, title as title_of, us, wall_clock,
+    bytes_per_second, count, counted, keep_units, ns, percent, promise, title as title_of, us,
+    wall_clock,
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -82,7 +83,7 @@ fn section(summary: &Summary, place: usize, of_many: bool) -> String {
          <{level} id=\"title-{place}\">{}</{level}>\n{}\n<p class=\"headline\">{}</p>\n{}\n",
         esc(&title_of(summary)),
         meta(summary),
-        esc(&summary.headline),
+        esc(&keep_units(&summary.headline)),
         tiles(summary),
     );
     let mut part = |title: &str, cards: &[String]| {
@@ -100,10 +101,7 @@ fn section(summary: &Summary, place: usize, of_many: bool) -> String {
         true => inside,
         false => format!("<div class=\"card\">{inside}</div>"),
     };
-    part(
-        "What to know before believing this",
-        &[card(warnings(summary))],
-    );
+    part("Caveats", &[card(warnings(summary))]);
     if !summary.clients.is_empty() {
         part(
             "Throughput",
@@ -170,78 +168,97 @@ fn meta(summary: &Summary) -> String {
 }
 
 fn tiles(summary: &Summary) -> String {
-    let totals = &summary.totals;
-    let window = totals.common_window;
-    let lost = summary.clients.iter().filter(|c| c.lost.is_some()).count() as u64;
+    let share = summary.coverage.share.unwrap_or(0.0).clamp(0.0, 1.0) * 100.0;
     let mut html = String::from("<ul class=\"tiles\">");
-    let mut tile = |name: &str, value: &str, note: &str| {
+    for (name, value, note) in tile_texts(summary) {
         let _ = write!(
             html,
             "<li class=\"tile\"><div class=\"k\">{name}</div><div class=\"v\">{}</div>\
-             <div class=\"n\">{note}</div></li>",
-            esc(value)
+             <div class=\"n\">{}</div>",
+            esc(&value),
+            esc(&keep_units(&note))
         );
+        if name == COVERAGE {
+            let _ = write!(
+                html,
+                "<div class=\"meter\" aria-hidden=\"true\"><i style=\"width:{share:.1}%\"></i></div>"
+            );
+        }
+        html.push_str("</li>");
+    }
+    html.push_str("</ul>");
+    html
+}
+
+/// Name of the tile with a meter.
+const COVERAGE: &str = "Coverage";
+
+/// Name, figure and a line about it.
+fn tile_texts(summary: &Summary) -> [(&'static str, String, String); 8] {
+    let (totals, writes, syncs) = (&summary.totals, &summary.writes, &summary.syncs);
+    let together = match totals.common_window {
+        Some(window) => format!(
+            "{} while all worked ({})",
+            bytes_per_second(window.bytes_per_second),
+            us(window.to_us - window.from_us)
+        ),
+        None => "no moment with all clients".to_owned(),
     };
-    tile(
-        "Throughput",
-        &bytes_per_second(totals.bytes_per_second),
-        &window.map_or("no moment with all clients".to_owned(), |window| {
-            format!(
-                "{} while all worked ({})",
-                bytes_per_second(window.bytes_per_second),
-                us(window.to_us - window.from_us)
-            )
-        }),
+    let written = format!(
+        "{} in {}",
+        counted(totals.writes, "write"),
+        us(totals.duration_us)
     );
-    tile(
-        "Written",
-        &show_size(totals.bytes),
-        &format!(
-            "{} in {}",
-            counted(totals.writes, "write"),
-            us(totals.duration_us)
-        ),
+    let write = format!(
+        "median {}, slowest {}",
+        ns(writes.p50_ns),
+        ns(writes.max_ns)
     );
-    tile(
-        "Write p99",
-        &ns(summary.writes.p99_ns),
-        &format!(
-            "median {}, slowest {}",
-            ns(summary.writes.p50_ns),
-            ns(summary.writes.max_ns)
-        ),
-    );
-    tile(
-        "Sync p99",
-        &ns(summary.syncs.p99_ns),
-        &format!(
-            "median {} of {}",
-            ns(summary.syncs.p50_ns),
-            counted(totals.syncs, "sync")
-        ),
+    let sync = format!(
+        "median {} of {}",
+        ns(syncs.p50_ns),
+        counted(totals.syncs, "sync")
     );
     let mark = match summary.promise.outcome {
         PromiseOutcome::Held => "✓ ",
         PromiseOutcome::Missed => "✕ ",
         PromiseOutcome::Open | PromiseOutcome::Unknown => "",
     };
-    let promise = format!("{mark}{}", promise(summary));
-    tile("Rollovers", &count(totals.rollovers), &promise);
-    let clients = match lost {
+    let lost = match summary.clients.iter().filter(|c| c.lost.is_some()).count() {
         0 => "none lost".to_owned(),
-        lost => format!("✕ {} lost", count(lost)),
+        lost => format!("✕ {lost} lost"),
     };
-    tile("Clients", &count(summary.clients.len() as u64), &clients);
-    let share = summary.coverage.share.unwrap_or(0.0).clamp(0.0, 1.0) * 100.0;
-    let meter = format!(
-        "{} of {} planned client time<div class=\"meter\" aria-hidden=\"true\">\
-         <i style=\"width:{share:.1}%\"></i></div>",
+    let covered = format!(
+        "{} of {} planned client time",
         us(summary.coverage.reported_us),
-        us(summary.coverage.planned_us),
+        us(summary.coverage.planned_us)
     );
-    tile("Coverage", &percent(summary.coverage.share), &meter);
-    html.push_str("</ul>");
-    html
+    let workers = summary.clients.iter().flat_map(|client| &client.workers);
+    let busiest = workers
+        .filter_map(|worker| worker.cpu_share)
+        .reduce(f64::max);
+    [
+        (
+            "Throughput",
+            bytes_per_second(totals.bytes_per_second),
+            together,
+        ),
+        ("Written", show_size(totals.bytes), written),
+        ("Write p99", ns(writes.p99_ns), write),
+        ("Sync p99", ns(syncs.p99_ns), sync),
+        (
+            "Rollovers",
+            count(totals.rollovers),
+            format!("{mark}{}", promise(summary)),
+        ),
+        ("Clients", count(summary.clients.len() as u64), lost),
+        (COVERAGE, percent(summary.coverage.share), covered),
+        (
+            "Busiest worker",
+            percent(busiest),
+            "of one CPU, on average".to_owned(),
+        ),
+    ]
 }
 
 fn warnings(summary: &Summary) -> String {
@@ -262,7 +279,7 @@ fn warnings(summary: &Summary) -> String {
             "<li><span class=\"chip {class}\"><span aria-hidden=\"true\">{mark}</span>{}</span>\
              <span>{} <code>{}</code></span></li>",
             warning.grade.name(),
-            esc(&warning.message),
+            esc(&keep_units(&warning.message)),
             warning.code.name()
         );
     }

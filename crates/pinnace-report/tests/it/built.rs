@@ -219,10 +219,9 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let seed = plan
-            .name
-            .bytes()
-            .fold(7, |seed, b| seed * 31 + u64::from(b));
+        let seed = plan.name.bytes().fold(7u64, |seed, b| {
+            seed.wrapping_mul(31).wrapping_add(u64::from(b))
+        });
         Self {
             plan,
             events: Vec::new(),
@@ -426,7 +425,7 @@ impl<'a> Writer<'a> {
     fn stopped(&mut self, end_us: u64) -> Stopped {
         Stopped {
             reason: self.plan.reason,
-            elapsed_us: end_us,
+            ran_us: end_us,
             workers: (0..self.plan.workers())
                 .zip(&self.pens)
                 .map(|(worker, pen)| WorkerTotals {

@@ -97,7 +97,7 @@ pub fn heartbeat() -> Body {
 pub fn stopped(bytes: u64, reason: StopReason) -> Body {
     Body::Stopped(Stopped {
         reason,
-        elapsed_us: 10_000_000,
+        ran_us: 10_000_000,
         workers: vec![WorkerTotals {
             worker: 0,
             answered: true,

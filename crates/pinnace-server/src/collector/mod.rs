@@ -330,7 +330,7 @@ impl Collector {
             at_us: now_us(),
             clients_stopped: record.run.clients - clients_lost,
             clients_lost,
-            coverage: summary.coverage.unwrap_or(0.0),
+            coverage: summary.coverage.share.unwrap_or(0.0),
         };
         tracing::info!(
             run,

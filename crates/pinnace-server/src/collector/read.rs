@@ -57,7 +57,7 @@ pub(super) fn log(event: &Event) {
         }
         Body::Stopped(stopped) => {
             let bytes: u64 = stopped.workers.iter().map(|worker| worker.bytes).sum();
-            let rate = bytes as f64 / (stopped.elapsed_us as f64 / 1e6);
+            let rate = bytes as f64 / (stopped.ran_us as f64 / 1e6);
             tracing::info!(
                 run, client, at_s, reason = ?stopped.reason,
                 written = show_size(bytes), throughput = show_rate(rate),

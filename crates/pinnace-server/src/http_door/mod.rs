@@ -37,13 +37,14 @@ struct Context {
 
 /// Accepts until the server stops, then lets open requests end.
 pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
-    let mut stopping = harbour.stopping.subscribe();
+    let stopped = harbour.stopped();
+    tokio::pin!(stopped);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
-            _ = stopping.wait_for(|stopping| *stopping) => break,
+            () = &mut stopped => break,
         };
         match accepted {
             Ok((stream, address)) => {
@@ -79,10 +80,9 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let mut stopping = harbour.stopping.subscribe();
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stopping.wait_for(|stopping| *stopping) => {
+        () = harbour.stopped() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

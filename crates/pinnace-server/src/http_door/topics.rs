@@ -241,14 +241,16 @@ async fn somebody_published(
         .notify(
             topic.as_bytes(),
             subscriber,
-            Box::new(|| drop(wake.send(()))),
+            Box::new(|| {
+                // The fetch may have given up waiting.
+                let _ = wake.send(());
+            }),
         )
         .map_err(|_| no_such_subscription(topic, subscriber))?;
-    let mut stopping = context.harbour.stopping.subscribe();
     tokio::select! {
         _ = woken => Ok(true),
         () = tokio::time::sleep_until(deadline) => Ok(false),
-        _ = stopping.wait_for(|stopping| *stopping) => Ok(false),
+        () = context.harbour.stopped() => Ok(false),
     }
 }
 

@@ -57,7 +57,8 @@ pub(super) async fn run(stream: TcpStream, caller: Caller, harbour: Arc<Harbour>
 
 /// Reads and carries out operations until something ends the connection.
 async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> Close {
-    let mut stopping = harbour.stopping.subscribe();
+    let stopped = harbour.stopped();
+    tokio::pin!(stopped);
     let mut unfinished = Vec::new();
     let mut next_ping = Instant::now() + PING_INTERVAL;
     let mut pings_unanswered = 0;
@@ -98,7 +99,7 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                 outbox.add(|bytes| bytes.extend_from_slice(PING));
                 outbox.flush();
             }
-            _ = stopping.wait_for(|stopping| *stopping) => {
+            () = &mut stopped => {
                 return Close {
                     error: Some("Server Shutdown".to_owned()),
                     reason: "server shutdown".to_owned(),

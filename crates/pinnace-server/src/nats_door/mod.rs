@@ -19,11 +19,12 @@ use crate::harbour::Harbour;
 
 /// Accepts until the server stops.
 pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
-    let mut stopping = harbour.stopping.subscribe();
+    let stopped = harbour.stopped();
+    tokio::pin!(stopped);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
+            () = &mut stopped => return,
         };
         match accepted {
             Ok((stream, address)) => {

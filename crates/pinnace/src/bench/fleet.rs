@@ -32,6 +32,10 @@ pub(crate) enum End {
     Died(String),
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "news live briefly; a box would only cost words"
+)]
 enum News {
     Line(usize, Line),
     Closed(usize),

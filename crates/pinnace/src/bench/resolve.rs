@@ -94,7 +94,9 @@ fn workers_of(request: &Request, layers: &Layers, client: usize) -> Result<Vec<W
     let files = layers.sizes("job.file_size")?;
     let from_file = request.paths.is_empty() && !layers.workers().is_empty();
     let mut paths: Vec<String> = if from_file {
-        let path = |worker: &crate::settings::WorkerEntry| worker.path.as_ref().map(|p| p.text());
+        let path = |worker: &crate::settings::WorkerEntry| {
+            worker.path.as_ref().map(|p| p.text().to_owned())
+        };
         let paths: Option<Vec<_>> = layers.workers().iter().map(path).collect();
         paths.ok_or_else(|| Failure::usage("a worker of the job has no `path`"))?
     } else {
@@ -121,7 +123,7 @@ fn workers_of(request: &Request, layers: &Layers, client: usize) -> Result<Vec<W
     for (index, path) in paths.into_iter().enumerate() {
         let entry = layers.workers().get(index).filter(|_| from_file);
         let own = |scalar: Option<&crate::settings::Scalar>, key: &str| match scalar {
-            Some(scalar) => parse_size(&scalar.text())
+            Some(scalar) => parse_size(scalar.text())
                 .map(Some)
                 .map_err(|error| Failure::usage(format!("worker {index}, {key}: {error}"))),
             None => Ok(None),

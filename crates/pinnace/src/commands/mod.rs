@@ -28,7 +28,8 @@ use crate::settings::Layers;
     name = "pinnace",
     version,
     max_term_width = 100,
-    propagate_version = true
+    propagate_version = true,
+    args_override_self = true
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -45,7 +45,7 @@ enum Command {
     Export {
         /// Its id, or `last`
         run: String,
-        /// json: summary; csv: figures as rows; record: every event as it was told
+        /// json: summary; csv: figures as rows; fio: as fio's JSON; record: every event as told
         #[arg(long, value_enum, default_value = "json")]
         format: Format,
     },
@@ -67,6 +67,7 @@ enum Command {
 enum Format {
     Json,
     Csv,
+    Fio,
     Record,
 }
 
@@ -208,6 +209,9 @@ fn export(context: &Context<'_>, run: &str, format: Format) -> Result<u8> {
                 .output
                 .raw(pinnace_report::csv(&summary(context, run)?).as_bytes());
         }
+        Format::Fio => context
+            .output
+            .document(&pinnace_report::fio(&summary(context, run)?)),
         Format::Record => {
             let record = context.api()?.run_record(&resolve(context, run)?)?;
             context.output.document(&record);

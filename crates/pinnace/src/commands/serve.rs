@@ -77,7 +77,11 @@ pub(crate) fn run(arguments: Arguments, mut context: Context<'_>) -> Result<u8> 
 
 async fn serve(settings: Settings, ready_file: Option<&Path>, context: &Context<'_>) -> Result<u8> {
     let (ask, asked) = oneshot::channel();
-    signals::on_stop(move || drop(ask.send(()))).map_err(Failure::failed)?;
+    signals::on_stop(move || {
+        // Nobody waits any more when the command has ended by itself.
+        let _ = ask.send(());
+    })
+    .map_err(Failure::failed)?;
     let running = Running::start(settings)
         .await
         .map_err(|error| match error {

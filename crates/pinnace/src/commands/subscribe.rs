@@ -30,7 +30,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
     context.log_warnings()?;
     let (ask, asked) = oneshot::channel();
-    signals::on_stop(move || drop(ask.send(()))).map_err(Failure::failed)?;
+    signals::on_stop(move || {
+        // Nobody waits any more when the command has ended by itself.
+        let _ = ask.send(());
+    })
+    .map_err(Failure::failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

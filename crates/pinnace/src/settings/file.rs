@@ -10,24 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result, nearest};
 
-/// A value as YAML has it.
+/// A value as a person wrote it: `no`, `5` and `10M` are all texts here, and what they mean is for
+/// the setting to say.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Scalar {
-    Bool(bool),
-    Integer(i64),
-    Float(f64),
-    Text(String),
-}
+#[serde(transparent)]
+pub(crate) struct Scalar(String);
 
 impl Scalar {
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Bool(value) => value.to_string(),
-            Self::Integer(value) => value.to_string(),
-            Self::Float(value) => value.to_string(),
-            Self::Text(value) => value.clone(),
-        }
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 }
 
@@ -133,7 +124,7 @@ fn flatten<T: Serialize>(
     let json = serde_json::to_value(part).map_err(Failure::failed)?;
     for (key, value) in json.as_object().into_iter().flatten() {
         if let Ok(Some(scalar)) = serde_json::from_value::<Option<Scalar>>(value.clone()) {
-            values.insert(format!("{section}.{key}"), scalar.text());
+            values.insert(format!("{section}.{key}"), scalar.0);
         }
     }
     Ok(())

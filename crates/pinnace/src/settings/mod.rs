@@ -8,4 +8,4 @@ mod layers;
 mod values;
 
 pub(crate) use file::{Scalar, WorkerEntry};
-pub(crate) use layers::{Layers, Origin};
+pub(crate) use layers::Layers;

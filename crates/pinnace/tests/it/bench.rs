@@ -6,8 +6,15 @@ use std::process::Stdio;
 use crate::support::{finish, pinnace, run, signal, wait_for};
 
 /// A job that is over quickly.
-const SMALL: [&str; 7] =
-    ["bench", "--offline", "--run-time=1s", "--chunk-size=64k", "--file-size=1M", "--rate=16M", "--id=c"];
+const SMALL: [&str; 7] = [
+    "bench",
+    "--offline",
+    "--run-time=1s",
+    "--chunk-size=64k",
+    "--file-size=1M",
+    "--rate=16M",
+    "--id=c",
+];
 
 fn data_files(folder: &Path) -> usize {
     let is_data = |name: &str| name.ends_with(".dat");
@@ -25,20 +32,44 @@ fn bad_jobs_are_refused_with_what_was_wrong_and_what_to_do() {
     let file = format!("{here}/file");
     for (flags, code, parts) in [
         (vec![], 2, vec!["nowhere", "--path"]),
-        (vec!["--path", "/does/not/exist"], 2, vec!["/does/not/exist", "does not exist"]),
+        (
+            vec!["--path", "/does/not/exist"],
+            2,
+            vec!["/does/not/exist", "does not exist"],
+        ),
         (vec!["--path", &file], 2, vec!["file", "not a directory"]),
-        (vec!["--path", "/proc"], 1, vec!["/proc"]),
-        (vec!["--path", here, "--chunk-size", "2M", "--file-size", "1M"], 2, vec!["chunk"]),
+        (vec!["--path", "/proc"], 8, vec!["/proc", "0 B are free"]),
+        (
+            vec!["--path", here, "--chunk-size", "2M", "--file-size", "1M"],
+            2,
+            vec!["chunk"],
+        ),
         (vec!["--path", here, "--chunk-size", "0"], 2, vec!["chunk"]),
         (vec!["--path", here, "--file-size", "0"], 2, vec!["file"]),
         (vec!["--path", here, "--run-time", "0"], 2, vec!["run_time"]),
-        (vec!["--path", here, "--heartbeat", "0"], 2, vec!["heartbeat"]),
-        (vec!["--path", here, "--chunk-size", "ten"], 2, vec!["--chunk-size", "`ten`"]),
+        (
+            vec!["--path", here, "--heartbeat", "0"],
+            2,
+            vec!["heartbeat"],
+        ),
+        (
+            vec!["--path", here, "--chunk-size", "ten"],
+            2,
+            vec!["--chunk-size", "`ten`"],
+        ),
         (vec!["--path", here, "--engine", "uring"], 2, vec!["psync"]),
         (vec!["--path", here, "--clients", "0"], 2, vec!["--clients"]),
         (vec!["--path", here, "--id", "a.b"], 2, vec!["--id", "a.b"]),
-        (vec!["--path", here, "--chunk-size", "1M,2M,3M"], 2, vec!["3 sizes"]),
-        (vec!["--path", here, "--direct", "--chunk-size", "1000"], 2, vec!["4096"]),
+        (
+            vec!["--path", here, "--chunk-size", "1M,2M,3M"],
+            2,
+            vec!["3 sizes"],
+        ),
+        (
+            vec!["--path", here, "--direct", "--chunk-size", "1000"],
+            2,
+            vec!["multiple of 4k"],
+        ),
         (vec!["--path", here, "--min-free", "99.9%"], 8, vec!["free"]),
         (vec!["absent.yaml"], 2, vec!["absent.yaml"]),
     ] {
@@ -53,17 +84,33 @@ fn bad_jobs_are_refused_with_what_was_wrong_and_what_to_do() {
 fn a_run_that_cannot_roll_over_twice_is_refused_with_what_would_do() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().to_str().unwrap();
-    let job = ["bench", "--offline", "--path", here, "--chunk-size=64k", "--rate=1M", "--run-time=2s"];
+    let job = [
+        "bench",
+        "--offline",
+        "--path",
+        here,
+        "--chunk-size=64k",
+        "--rate=1M",
+        "--run-time=2s",
+    ];
     let flags = [&job[..], &["--file-size=8M"]].concat();
-    let refused = run(folder.path(), &flags).expect(5, &["file size of at most", "at least", "--force"]);
+    let refused =
+        run(folder.path(), &flags).expect(5, &["file size of at most", "at least", "--force"]);
     assert_eq!(data_files(folder.path()), 0);
     // Both pieces of advice do.
     let words: Vec<&str> = refused.stderr.split_whitespace().collect();
     let after = |word: &str| words.iter().rposition(|w| *w == word).unwrap() + 1;
-    let size = format!("--file-size={}k", words[after("most")].parse::<f64>().unwrap() as u64);
+    let size = format!(
+        "--file-size={}k",
+        words[after("most")].parse::<f64>().unwrap() as u64
+    );
     assert!(refused.stderr.contains("KiB"), "{refused:?}");
     run(folder.path(), &[&job[..], &[&size]].concat()).expect(0, &[]);
-    let forced = run(folder.path(), &[&flags[..], &["--force", "--json"]].concat()).expect(0, &[]);
+    let forced = run(
+        folder.path(),
+        &[&flags[..], &["--force", "--json"]].concat(),
+    )
+    .expect(0, &[]);
     assert_eq!(forced.json()["promise"]["outcome"], "missed", "{forced:?}");
 }
 
@@ -73,20 +120,43 @@ fn a_run_reports_what_it_wrote_and_leaves_nothing() {
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     std::fs::create_dir_all(&a).unwrap();
     std::fs::create_dir_all(&b).unwrap();
-    let flags = ["--json", "--path", a.to_str().unwrap(), "--path", b.to_str().unwrap()];
+    let flags = [
+        "--json",
+        "--path",
+        a.to_str().unwrap(),
+        "--path",
+        b.to_str().unwrap(),
+    ];
     let done = run(folder.path(), &[&SMALL[..], &flags].concat()).expect(0, &[]);
     let summary = done.json();
     let client = &summary["clients"][0];
     assert_eq!(client["workers"].as_array().unwrap().len(), 2);
-    assert!(summary["totals"]["rollovers"].as_u64().unwrap() >= 4, "{summary}");
-    assert!(summary["totals"]["bytes"].as_u64().unwrap() > 8 << 20, "{summary}");
+    assert!(
+        summary["totals"]["rollovers"].as_u64().unwrap() >= 4,
+        "{summary}"
+    );
+    assert!(
+        summary["totals"]["bytes"].as_u64().unwrap() > 8 << 20,
+        "{summary}"
+    );
     assert_eq!((data_files(&a), data_files(&b)), (0, 0));
     // Everything it told is in the event log.
     let events = folder.path().join(".local/state/pinnace/events");
-    let log = std::fs::read_dir(events).unwrap().map(|e| e.unwrap().path());
-    let log = log.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect::<Vec<_>>();
+    let log = std::fs::read_dir(events)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let log = log
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .collect::<Vec<_>>();
     let lines = std::fs::read_to_string(&log[0]).unwrap();
-    for kind in ["started", "heartbeat", "resources", "sample", "rollover", "stopped"] {
+    for kind in [
+        "started",
+        "heartbeat",
+        "resources",
+        "sample",
+        "rollover",
+        "stopped",
+    ] {
         assert!(lines.contains(&format!("\"event\":\"{kind}\"")), "{kind}");
     }
 }
@@ -97,11 +167,24 @@ fn a_job_file_says_it_all_and_flags_override_it() {
     let job = "job:\n  name: nightly\n  solution: tmp\n  run_time: 60s\n  rate: 16M\n  workers:\n    \
                - {path: ., chunk_size: 64k, file_size: 1M}\n    - {path: ., chunk_size: 128k, file_size: 1M}\n";
     std::fs::write(folder.path().join("job.yaml"), job).unwrap();
-    let done = run(folder.path(), &["bench", "job.yaml", "--offline", "--json", "--run-time", "1s"]);
+    let done = run(
+        folder.path(),
+        &[
+            "bench",
+            "job.yaml",
+            "--offline",
+            "--json",
+            "--run-time",
+            "1s",
+        ],
+    );
     let summary = done.expect(0, &[]).json();
     assert_eq!(summary["run"]["name"], "nightly");
     assert_eq!(summary["run"]["solution"], "tmp");
-    assert_eq!(summary["clients"][0]["workers"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        summary["clients"][0]["workers"].as_array().unwrap().len(),
+        2
+    );
 }
 
 #[test]
@@ -123,7 +206,7 @@ fn three_clients_with_a_chunk_size_each_are_one_run() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|client| client["workers"][0]["chunk_bytes"].as_u64().unwrap())
+        .map(|client| client["job"]["workers"][0]["chunk_bytes"].as_u64().unwrap())
         .collect();
     assert_eq!(chunks, [64 << 10, 128 << 10, 256 << 10]);
     assert_eq!(data_files(folder.path()), 0);
@@ -136,7 +219,14 @@ fn ctrl_c_ends_it_in_order_and_keeps_what_there_is() {
     for clients in ["1", "3"] {
         let child = pinnace(folder.path())
             .args(SMALL)
-            .args(["--run-time=60s", "--path", here, "--json", "--clients", clients])
+            .args([
+                "--run-time=60s",
+                "--path",
+                here,
+                "--json",
+                "--clients",
+                clients,
+            ])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -152,7 +242,10 @@ fn ctrl_c_ends_it_in_order_and_keeps_what_there_is() {
         let done = finish(child).expect(3, &[]);
         let summary = done.json();
         assert_eq!(summary["run"]["state"], "partial");
-        assert_eq!(summary["clients"].as_array().unwrap().len().to_string(), clients);
+        assert_eq!(
+            summary["clients"].as_array().unwrap().len().to_string(),
+            clients
+        );
         assert_eq!(data_files(folder.path()), 0);
     }
 }
@@ -177,6 +270,9 @@ fn a_disk_that_fills_up_stops_the_run_cleanly() {
     rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, 2 << 30).unwrap();
     let done = finish(child).expect(8, &[]);
     let summary = done.json();
-    assert_eq!(summary["clients"][0]["stop_reason"], "disk_full", "{summary}");
+    assert_eq!(
+        summary["clients"][0]["stop_reason"], "disk_full",
+        "{summary}"
+    );
     assert_eq!(data_files(folder.path()), 0);
 }

@@ -18,7 +18,9 @@ fn garbage_is_answered_and_forgotten() {
         for round in 0..50 {
             let garbage: Vec<u8> = (0..round * 40)
                 .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
                     (state >> 56) as u8
                 })
                 .collect();
@@ -41,7 +43,10 @@ fn the_wrong_protocol_is_told_so() {
     assert!(raw.rest().contains("-ERR 'Unknown Protocol Operation'"));
     let mut raw = Raw::connect(&server.http);
     raw.send("CONNECT {\"verbose\":false}\r\nPING\r\n");
-    assert!(raw.rest().starts_with("HTTP/1.1 400"), "an HTTP server answers in HTTP");
+    assert!(
+        raw.rest().starts_with("HTTP/1.1 400"),
+        "an HTTP server answers in HTTP"
+    );
 }
 
 #[test]
@@ -57,7 +62,11 @@ fn a_line_of_ten_megabytes_is_cut_short() {
     let mut raw = Raw::connect(&server.http);
     let _ = raw.try_send(format!("GET {path} HTTP/1.1\r\n\r\n"));
     let answer = raw.rest();
-    assert!(answer.starts_with("HTTP/1.1 4"), "{}", answer.chars().take(80).collect::<String>());
+    assert!(
+        answer.starts_with("HTTP/1.1 4"),
+        "{}",
+        answer.chars().take(80).collect::<String>()
+    );
     assert_eq!(server.get("/-/health").status, 200);
 }
 
@@ -66,7 +75,10 @@ fn a_port_in_use_is_named() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let serve = |http: &str, nats: &str| {
-        run(folder.path(), &["serve", "--data", "d", "--http", http, "--nats", nats])
+        run(
+            folder.path(),
+            &["serve", "--data", "d", "--http", http, "--nats", nats],
+        )
     };
     serve(&server.http, "127.0.0.1:0").expect(1, &["HTTP door", &server.http, "--http"]);
     serve("127.0.0.1:0", &server.nats).expect(1, &["NATS door", &server.nats, "--nats"]);
@@ -76,16 +88,40 @@ fn a_port_in_use_is_named() {
 fn a_second_server_on_the_same_data_is_refused() {
     let server = Server::start();
     let data = server.data();
-    let flags = ["serve", "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0", "--data"];
-    let refused = run(server.folder.path(), &[&flags[..], &[data.to_str().unwrap()]].concat());
-    refused.expect(1, &["in use by another pinnace", &format!("process {}", server.pid())]);
+    let flags = [
+        "serve",
+        "--http",
+        "127.0.0.1:0",
+        "--nats",
+        "127.0.0.1:0",
+        "--data",
+    ];
+    let refused = run(
+        server.folder.path(),
+        &[&flags[..], &[data.to_str().unwrap()]].concat(),
+    );
+    refused.expect(
+        1,
+        &[
+            "in use by another pinnace",
+            &format!("process {}", server.pid()),
+        ],
+    );
     assert_eq!(server.get("/-/health").status, 200);
 }
 
 #[test]
 fn exposing_it_without_authentication_takes_a_flag() {
     let folder = tempfile::tempdir().unwrap();
-    let flags = ["serve", "--data", "d", "--http", "0.0.0.0:0", "--nats", "127.0.0.1:0"];
+    let flags = [
+        "serve",
+        "--data",
+        "d",
+        "--http",
+        "0.0.0.0:0",
+        "--nats",
+        "127.0.0.1:0",
+    ];
     run(folder.path(), &flags).expect(8, &["0.0.0.0", "--expose-without-authentication"]);
     assert!(!folder.path().join("d").exists());
 }
@@ -98,7 +134,15 @@ fn what_is_stored_by_a_newer_version_is_refused_unchanged() {
     let connection = rusqlite::Connection::open(&database).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
-    let flags = ["serve", "--data", "data", "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"];
+    let flags = [
+        "serve",
+        "--data",
+        "data",
+        "--http",
+        "127.0.0.1:0",
+        "--nats",
+        "127.0.0.1:0",
+    ];
     run(server.folder.path(), &flags).expect(1, &["schema 99", "newer version"]);
 }
 
@@ -111,7 +155,13 @@ fn system_pages_answer() {
     assert_eq!(server.get("/-/health").json()["status"], "ok");
     assert_eq!(server.get("/-/ready").status, 200);
     assert_eq!(server.get("/").json()["links"]["runs"], "/-/runs");
-    let keep_alive = http(&server.http, "GET", "/-/runs", &[("connection", "close")], b"");
+    let keep_alive = http(
+        &server.http,
+        "GET",
+        "/-/runs",
+        &[("connection", "close")],
+        b"",
+    );
     assert_eq!(keep_alive.json()["runs"].as_array().map(Vec::len), Some(0));
 }
 

@@ -14,41 +14,71 @@ fn check(server: &Server, script: &[(&str, &str, &str, u16, &str)]) {
 #[test]
 fn alice_and_bob() {
     let server = Server::start();
-    check(&server, &[
-        ("POST", "/kittens_and_puppies/alice", "", 200, ""),
-        ("POST", "/kittens_and_puppies/bob", "", 200, ""),
-        ("POST", "/kittens_and_puppies", "http://example/cat", 200, ""),
-        ("GET", "/kittens_and_puppies/alice", "", 200, "http://example/cat"),
-        ("GET", "/kittens_and_puppies/alice", "", 204, ""),
-        ("GET", "/kittens_and_puppies/bob", "", 200, "http://example/cat"),
-        ("GET", "/kittens_and_puppies/bob", "", 204, ""),
-    ]);
+    check(
+        &server,
+        &[
+            ("POST", "/kittens_and_puppies/alice", "", 200, ""),
+            ("POST", "/kittens_and_puppies/bob", "", 200, ""),
+            (
+                "POST",
+                "/kittens_and_puppies",
+                "http://example/cat",
+                200,
+                "",
+            ),
+            (
+                "GET",
+                "/kittens_and_puppies/alice",
+                "",
+                200,
+                "http://example/cat",
+            ),
+            ("GET", "/kittens_and_puppies/alice", "", 204, ""),
+            (
+                "GET",
+                "/kittens_and_puppies/bob",
+                "",
+                200,
+                "http://example/cat",
+            ),
+            ("GET", "/kittens_and_puppies/bob", "", 204, ""),
+        ],
+    );
     let carol = server.get("/kittens_and_puppies/carol");
-    assert_eq!((carol.status, carol.json()["code"].as_str()), (404, Some("no-such-subscription")));
-    assert_eq!(carol.header("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        (carol.status, carol.json()["code"].as_str()),
+        (404, Some("no-such-subscription"))
+    );
+    assert_eq!(
+        carol.header("content-type"),
+        Some("application/problem+json")
+    );
 }
 
 #[test]
 fn subscriptions_see_what_is_published_while_they_exist() {
     let server = Server::start();
-    check(&server, &[
-        ("POST", "/t", "before anybody came", 200, ""),
-        ("POST", "/t/a", "", 200, ""),
-        ("GET", "/t/a", "", 204, ""),
-        ("POST", "/t", "1", 200, ""),
-        ("POST", "/t/b", "", 200, ""),
-        ("POST", "/t", "2", 200, ""),
-        ("POST", "/t/a", "", 200, ""),
-        ("GET", "/t/a", "", 200, "1"),
-        // A pending message that is not for b must not keep b from leaving.
-        ("DELETE", "/t/b", "", 200, ""),
-        ("GET", "/t/a", "", 200, "2"),
-        ("GET", "/t/a", "", 204, ""),
-        ("POST", "/t/b", "", 200, ""),
-        ("GET", "/t/b", "", 204, ""),
-        ("POST", "/t", "", 200, ""),
-        ("GET", "/t/a", "", 200, ""),
-    ]);
+    check(
+        &server,
+        &[
+            ("POST", "/t", "before anybody came", 200, ""),
+            ("POST", "/t/a", "", 200, ""),
+            ("GET", "/t/a", "", 204, ""),
+            ("POST", "/t", "1", 200, ""),
+            ("POST", "/t/b", "", 200, ""),
+            ("POST", "/t", "2", 200, ""),
+            ("POST", "/t/a", "", 200, ""),
+            ("GET", "/t/a", "", 200, "1"),
+            // A pending message that is not for b must not keep b from leaving.
+            ("DELETE", "/t/b", "", 200, ""),
+            ("GET", "/t/a", "", 200, "2"),
+            ("GET", "/t/a", "", 204, ""),
+            ("POST", "/t/b", "", 200, ""),
+            ("GET", "/t/b", "", 204, ""),
+            ("POST", "/t", "", 200, ""),
+            ("GET", "/t/a", "", 200, ""),
+        ],
+    );
     assert_eq!(server.delete("/t/nobody").status, 404);
     assert_eq!(server.delete("/nothing/nobody").status, 404);
 }
@@ -56,15 +86,18 @@ fn subscriptions_see_what_is_published_while_they_exist() {
 #[test]
 fn from_first_starts_at_what_is_still_stored() {
     let server = Server::start();
-    check(&server, &[
-        ("POST", "/t/a", "", 200, ""),
-        ("POST", "/t", "1", 200, ""),
-        ("POST", "/t", "2", 200, ""),
-        ("POST", "/t/late?from=first", "", 200, ""),
-        ("GET", "/t/late", "", 200, "1"),
-        ("GET", "/t/late", "", 200, "2"),
-        ("GET", "/t/late", "", 204, ""),
-    ]);
+    check(
+        &server,
+        &[
+            ("POST", "/t/a", "", 200, ""),
+            ("POST", "/t", "1", 200, ""),
+            ("POST", "/t", "2", 200, ""),
+            ("POST", "/t/late?from=first", "", 200, ""),
+            ("GET", "/t/late", "", 200, "1"),
+            ("GET", "/t/late", "", 200, "2"),
+            ("GET", "/t/late", "", 204, ""),
+        ],
+    );
     assert_eq!(server.post("/t/x?from=middle", "").status, 400);
 }
 
@@ -79,7 +112,11 @@ fn a_publish_says_who_got_it_and_headers_travel() {
     let mut live = server.nats_client();
     live.send("SUB t 1\r\n");
     live.until_pong();
-    let headers = [("content-type", "image/png"), ("pinnace-origin", "lab 1"), ("nats-msg-id", "7")];
+    let headers = [
+        ("content-type", "image/png"),
+        ("pinnace-origin", "lab 1"),
+        ("nats-msg-id", "7"),
+    ];
     let stored = server.http("POST", "/t", &headers, b"\x89PNG");
     assert_eq!(stored.header("pinnace-queues"), Some("2"));
     assert_eq!(stored.header("pinnace-live"), Some("1"));
@@ -125,7 +162,10 @@ fn many_at_once_get_each_message_once() {
                 })
             })
             .collect();
-        fetchers.into_iter().flat_map(|fetcher| fetcher.join().unwrap()).collect()
+        fetchers
+            .into_iter()
+            .flat_map(|fetcher| fetcher.join().unwrap())
+            .collect()
     });
     assert_eq!(got.len(), MESSAGES);
     got.sort();
@@ -157,8 +197,11 @@ fn several_at_once_come_as_lines() {
     server.post("/t", "three");
     let answer = server.get("/t/a?max=2");
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
-    let lines: Vec<serde_json::Value> =
-        answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = answer
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!((lines.len(), lines[0]["text"].as_str()), (2, Some("one")));
     assert_eq!(lines[1]["base64"].as_str(), Some("//4="));
     assert_eq!(server.get("/t/a").text(), "three");
@@ -206,18 +249,24 @@ fn bodies_are_taken_up_to_the_limit() {
     assert_eq!(server.http("POST", "/t", &[], &largest).status, 200);
     assert_eq!(server.get("/t/a").body, largest);
     let answer = server.http("POST", "/t", &[], &vec![b'x'; limit + 1]);
-    assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some("too-large")));
+    assert_eq!(
+        (answer.status, answer.json()["code"].as_str()),
+        (413, Some("too-large"))
+    );
     assert_eq!(server.get("/t/a").status, 204);
 }
 
 #[test]
 fn topics_and_subscribers_may_have_any_name_that_is_encoded() {
     let server = Server::start();
-    check(&server, &[
-        ("POST", "/k%C3%A4se%2F1/b%20c", "", 200, ""),
-        ("POST", "/k%C3%A4se%2F1", "x", 200, ""),
-        ("GET", "/k%C3%A4se%2F1/b%20c", "", 200, "x"),
-    ]);
+    check(
+        &server,
+        &[
+            ("POST", "/k%C3%A4se%2F1/b%20c", "", 200, ""),
+            ("POST", "/k%C3%A4se%2F1", "x", 200, ""),
+            ("GET", "/k%C3%A4se%2F1/b%20c", "", 200, "x"),
+        ],
+    );
 }
 
 #[test]
@@ -232,11 +281,14 @@ fn queues_and_their_messages_survive_a_kill() {
     assert_eq!(server.delete("/t/gone").status, 200);
     server.kill();
     server.restart();
-    check(&server, &[
-        ("GET", "/t/a", "", 200, "2"),
-        ("GET", "/t/a", "", 204, ""),
-        ("GET", "/t/b", "", 200, "1"),
-    ]);
+    check(
+        &server,
+        &[
+            ("GET", "/t/a", "", 200, "2"),
+            ("GET", "/t/a", "", 204, ""),
+            ("GET", "/t/b", "", 200, "1"),
+        ],
+    );
     assert_eq!(server.get("/t/gone").status, 404);
 }
 
@@ -248,11 +300,22 @@ fn topics_tell_who_waits_for_what() {
     server.post("/t", "2");
     let topic = server.get("/t").json();
     let queue = &topic["subscribers"][0];
-    assert_eq!((queue["name"].as_str(), queue["waiting"].as_u64()), (Some("a"), Some(2)));
+    assert_eq!(
+        (queue["name"].as_str(), queue["waiting"].as_u64()),
+        (Some("a"), Some(2))
+    );
     assert!(queue["oldest_us"].as_u64().unwrap() > 1_600_000_000_000_000);
     let all = server.get("/-/topics").json();
-    let names: Vec<_> = all["topics"].as_array().unwrap().iter().map(|t| t["topic"].clone()).collect();
-    assert!(names.contains(&"t".into()) && names.contains(&"pinnace.bench.>".into()), "{names:?}");
+    let names: Vec<_> = all["topics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["topic"].clone())
+        .collect();
+    assert!(
+        names.contains(&"t".into()) && names.contains(&"pinnace.bench.>".into()),
+        "{names:?}"
+    );
     assert_eq!(server.get("/nobody.knows").json()["live"], 0);
 }
 
@@ -264,9 +327,20 @@ fn the_roster_knows_who_is_there_and_who_was() {
     client.until_pong();
     let roster = server.get("/-/clients").json();
     let entry = &roster["clients"][0];
-    assert_eq!((entry["name"].as_str(), entry["kind"].as_str()), (Some("lab one"), Some("nats")));
+    assert_eq!(
+        (entry["name"].as_str(), entry["kind"].as_str()),
+        (Some("lab one"), Some("nats"))
+    );
     drop(client);
-    wait_for("the departure", || server.get("/-/clients").json()["clients"][0].is_null());
+    wait_for("the departure", || {
+        server.get("/-/clients").json()["clients"][0].is_null()
+    });
     let history = server.get("/-/clients?history").json();
-    assert!(history["clients"][0]["reason"].as_str().unwrap().contains("closed"), "{history}");
+    assert!(
+        history["clients"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("closed"),
+        "{history}"
+    );
 }

@@ -81,12 +81,21 @@ fn a_hundred_kills_lose_double_and_reorder_nothing() {
     let mut total = 0;
     for publisher in 0..PUBLISHERS {
         let got = received.remove(&publisher).unwrap_or_default();
-        assert!(got.is_sorted_by(|a, b| a < b), "publisher {publisher}: doubled or reordered");
+        assert!(
+            got.is_sorted_by(|a, b| a < b),
+            "publisher {publisher}: doubled or reordered"
+        );
         let expected = acknowledged.remove(&publisher).unwrap_or_default();
-        let lost: Vec<_> = expected.iter().filter(|n| got.binary_search(n).is_err()).collect();
+        let lost: Vec<_> = expected
+            .iter()
+            .filter(|n| got.binary_search(n).is_err())
+            .collect();
         assert!(lost.is_empty(), "publisher {publisher} lost {lost:?}");
         total += expected.len();
     }
-    assert!(total > 20 * KILLS as usize, "only {total} publishes were acknowledged: no test");
+    assert!(
+        total > 20 * KILLS as usize,
+        "only {total} publishes were acknowledged: no test"
+    );
     println!("{KILLS} kills, {total} acknowledged, 0 lost, 0 doubled, 0 reordered");
 }

@@ -27,21 +27,42 @@ fn it_ends_by_itself_when_nobody_comes_or_the_last_one_leaves() {
 
 #[test]
 fn a_session_ends_with_a_report_and_a_log_of_everything() {
-    let mut server =
-        Server::with(&["--report", "{}/report.html", "--log-file", "{}/server.log"]);
+    let mut server = Server::with(&["--report", "{}/report.html", "--log-file", "{}/server.log"]);
     let here = server.folder.path().to_str().unwrap().to_owned();
     let bench = server.spawn(&[
-        "bench", "--path", &here, "--run", "r", "--id", "alpha", "--run-time=2s", "--chunk-size=64k",
-        "--file-size=1M", "--rate=8M", "--heartbeat=500ms",
+        "bench",
+        "--path",
+        &here,
+        "--run",
+        "r",
+        "--id",
+        "alpha",
+        "--run-time=2s",
+        "--chunk-size=64k",
+        "--file-size=1M",
+        "--rate=8M",
+        "--heartbeat=500ms",
     ]);
     finish(bench).expect(0, &[]);
     assert_eq!(server.terminate(), 0);
     let report = std::fs::read_to_string(server.folder.path().join("report.html")).unwrap();
-    assert!(report.contains("alpha") && report.contains("<svg"), "{} bytes", report.len());
+    assert!(
+        report.contains("alpha") && report.contains("<svg"),
+        "{} bytes",
+        report.len()
+    );
     let log = std::fs::read_to_string(server.folder.path().join("server.log")).unwrap();
     for word in [
-        "client connected", "bench client started", "heartbeat", "sample", "resources", "rollover",
-        "bench client stopped", "run finished", "client left", "report written",
+        "client connected",
+        "bench client started",
+        "heartbeat",
+        "sample",
+        "resources",
+        "rollover",
+        "bench client stopped",
+        "run finished",
+        "client left",
+        "report written",
     ] {
         assert!(log.contains(word), "`{word}` is missing in the log:\n{log}");
     }
@@ -59,6 +80,14 @@ fn sigterm_closes_connections_with_a_word() {
 fn an_unusable_data_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "x").unwrap();
-    let flags = ["serve", "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0", "--data", "file"];
+    let flags = [
+        "serve",
+        "--http",
+        "127.0.0.1:0",
+        "--nats",
+        "127.0.0.1:0",
+        "--data",
+        "file",
+    ];
     run(folder.path(), &flags).expect(1, &["data folder", "file"]);
 }

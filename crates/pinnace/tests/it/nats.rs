@@ -11,9 +11,17 @@ fn check(server: &Server, script: &str, expected: &str) {
     let answer = if ends {
         format!("{}(closed)", raw.rest())
     } else {
-        raw.until_pong().into_iter().map(|line| line + "\r\n").collect()
+        raw.until_pong()
+            .into_iter()
+            .map(|line| line + "\r\n")
+            .collect()
     };
-    assert_eq!(answer, expected.replace('|', "\r\n"), "{}", script.escape_debug());
+    assert_eq!(
+        answer,
+        expected.replace('|', "\r\n"),
+        "{}",
+        script.escape_debug()
+    );
 }
 
 const QUIET: &str = "CONNECT {\"verbose\":false}\r\n";
@@ -26,19 +34,37 @@ fn operations_are_answered_as_the_reference_answers() {
     for (script, expected) in [
         ("SUB a 1\r\nPUB a 2\r\nhi\r\n", "+OK|MSG a 1 2|hi|+OK|"),
         ("CONNECT {}\r\n", "+OK|"),
-        ("connect {\"verbose\":false}\r\nsub\ta\t 1\r\npub  a  2\r\nhi\r\n", "MSG a 1 2|hi|"),
-        ("PUB a 2\nhi\n", "-ERR 'Unknown Protocol Operation'|(closed)"),
+        (
+            "connect {\"verbose\":false}\r\nsub\ta\t 1\r\npub  a  2\r\nhi\r\n",
+            "MSG a 1 2|hi|",
+        ),
+        (
+            "PUB a 2\nhi\n",
+            "-ERR 'Unknown Protocol Operation'|(closed)",
+        ),
         ("HELO\r\n", "-ERR 'Unknown Protocol Operation'|(closed)"),
-        ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", "-ERR 'Unknown Protocol Operation'|(closed)"),
+        (
+            "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+            "-ERR 'Unknown Protocol Operation'|(closed)",
+        ),
         ("CONNECT {\r\n", "(closed)"),
-        ("CONNECT {\"protocol\":2}\r\n", "-ERR 'invalid client protocol'|(closed)"),
+        (
+            "CONNECT {\"protocol\":2}\r\n",
+            "-ERR 'invalid client protocol'|(closed)",
+        ),
         (
             "CONNECT {\"no_responders\":true}\r\n",
             "-ERR 'no responders requires headers support'|(closed)",
         ),
         (&quiet("SUB foo..bar 1\r\n"), "-ERR 'Invalid Subject'|"),
-        (&quiet("SUB foo* 1\r\nPUB foo* 0\r\n\r\nPUB foox 0\r\n\r\n"), "MSG foo* 1 0||"),
-        (&quiet("SUB foo.* 1\r\nPUB foo.* 0\r\n\r\n"), "MSG foo.* 1 0||"),
+        (
+            &quiet("SUB foo* 1\r\nPUB foo* 0\r\n\r\nPUB foox 0\r\n\r\n"),
+            "MSG foo* 1 0||",
+        ),
+        (
+            &quiet("SUB foo.* 1\r\nPUB foo.* 0\r\n\r\n"),
+            "MSG foo.* 1 0||",
+        ),
         (
             "CONNECT {\"verbose\":false,\"pedantic\":true}\r\nPUB foo.* 0\r\n\r\n",
             "-ERR 'Invalid Publish Subject'|",
@@ -48,18 +74,36 @@ fn operations_are_answered_as_the_reference_answers() {
         (&quiet("PUB a -1\r\n"), "(closed)"),
         (&quiet("HPUB a 12 12\r\nNATS/1.0\r\n\r\n\r\n"), "(closed)"),
         (&quiet("SUB a b c d\r\n"), "(closed)"),
-        (&quiet("PUB a 1048577\r\n"), "-ERR 'Maximum Payload Violation'|(closed)"),
-        (&quiet(&long), "-ERR 'maximum control line exceeded'|(closed)"),
+        (
+            &quiet("PUB a 1048577\r\n"),
+            "-ERR 'Maximum Payload Violation'|(closed)",
+        ),
+        (
+            &quiet(&long),
+            "-ERR 'maximum control line exceeded'|(closed)",
+        ),
         (
             &quiet("SUB a 1\r\nUNSUB 1 2\r\nPUB a 1\r\n1\r\nPUB a 1\r\n2\r\nPUB a 1\r\n3\r\n"),
             "MSG a 1 1|1|MSG a 1 1|2|",
         ),
-        (&quiet("SUB a 1\r\nUNSUB 1\r\nPUB a 0\r\n\r\nUNSUB 9\r\n"), ""),
-        (&quiet("SUB a 1\r\nSUB b 1\r\nPUB b 0\r\n\r\nPUB a 0\r\n\r\n"), "MSG a 1 0||"),
+        (
+            &quiet("SUB a 1\r\nUNSUB 1\r\nPUB a 0\r\n\r\nUNSUB 9\r\n"),
+            "",
+        ),
+        (
+            &quiet("SUB a 1\r\nSUB b 1\r\nPUB b 0\r\n\r\nPUB a 0\r\n\r\n"),
+            "MSG a 1 0||",
+        ),
         (&quiet("SUB ä.ö 1\r\nPUB ä.ö 0\r\n\r\n"), "MSG ä.ö 1 0||"),
         (&quiet("INFO {}\r\nCONNECT {\"verbose\":false}\r\n"), ""),
-        ("CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB a 1\r\nPUB a 0\r\n\r\n", ""),
-        (&quiet("SUB a 1\r\nSUB a.> 2\r\nSUB *.b 3\r\nPUB a.b r 1\r\nx\r\n"), "MSG a.b 2 r 1|x|MSG a.b 3 r 1|x|"),
+        (
+            "CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB a 1\r\nPUB a 0\r\n\r\n",
+            "",
+        ),
+        (
+            &quiet("SUB a 1\r\nSUB a.> 2\r\nSUB *.b 3\r\nPUB a.b r 1\r\nx\r\n"),
+            "MSG a.b 2 r 1|x|MSG a.b 3 r 1|x|",
+        ),
     ] {
         check(&server, script, expected);
     }
@@ -69,7 +113,15 @@ fn operations_are_answered_as_the_reference_answers() {
 fn a_script_in_any_portions_gives_the_same() {
     let server = Server::start();
     let script = "CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB a.* g 1\r\nHPUB a.b r 12 14\r\nNATS/1.0\r\n\r\nhi\r\nPUB a.c 2\r\n\r\n\r\n";
-    let expected = ["HMSG a.b 1 r 12 14", "NATS/1.0", "", "hi", "MSG a.c 1 2", "", ""];
+    let expected = [
+        "HMSG a.b 1 r 12 14",
+        "NATS/1.0",
+        "",
+        "hi",
+        "MSG a.c 1 2",
+        "",
+        "",
+    ];
     for cut in 1..script.len() {
         let mut raw = server.nats();
         raw.send(&script[..cut]);
@@ -89,7 +141,13 @@ fn requests_are_answered_or_told_that_nobody_listens() {
     asker.send("SUB _INBOX.x.* 9\r\nPUB nobody _INBOX.x.1 0\r\n\r\n");
     assert_eq!(
         asker.until_pong(),
-        ["HMSG _INBOX.x.1 9 40 40", "NATS/1.0 503", "Nats-Subject: nobody", "", ""]
+        [
+            "HMSG _INBOX.x.1 9 40 40",
+            "NATS/1.0 503",
+            "Nats-Subject: nobody",
+            "",
+            ""
+        ]
     );
     let mut answerer = server.nats_client();
     answerer.send("SUB help 1\r\n");
@@ -115,7 +173,13 @@ fn one_member_of_a_group_gets_each_message() {
     publisher.until_pong();
     let counts: Vec<usize> = members
         .iter_mut()
-        .map(|member| member.until_pong().iter().filter(|line| line.starts_with("MSG")).count())
+        .map(|member| {
+            member
+                .until_pong()
+                .iter()
+                .filter(|line| line.starts_with("MSG"))
+                .count()
+        })
         .collect();
     assert_eq!(counts.iter().sum::<usize>(), 300, "{counts:?}");
     assert!(counts.iter().all(|count| *count > 30), "{counts:?}");
@@ -141,26 +205,55 @@ fn the_two_doors_are_one_house() {
 #[test]
 fn a_client_of_the_ecosystem_works_unchanged() {
     let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         use tokio_stream::StreamExt;
-        let client = async_nats::ConnectOptions::new().name("eco").connect(&server.nats).await.unwrap();
+        let client = async_nats::ConnectOptions::new()
+            .name("eco")
+            .connect(&server.nats)
+            .await
+            .unwrap();
         let mut all = client.subscribe("orders.>").await.unwrap();
-        let mut worker = client.queue_subscribe("orders.*", "workers".into()).await.unwrap();
+        let mut worker = client
+            .queue_subscribe("orders.*", "workers".into())
+            .await
+            .unwrap();
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Kind", "test");
-        client.publish_with_headers("orders.1", headers, "one".into()).await.unwrap();
+        client
+            .publish_with_headers("orders.1", headers, "one".into())
+            .await
+            .unwrap();
         let message = all.next().await.unwrap();
-        assert_eq!((&message.payload[..], message.headers.unwrap().get("Kind").unwrap().as_str()), (&b"one"[..], "test"));
+        assert_eq!(
+            (
+                &message.payload[..],
+                message.headers.unwrap().get("Kind").unwrap().as_str()
+            ),
+            (&b"one"[..], "test")
+        );
         assert_eq!(&worker.next().await.unwrap().payload[..], b"one");
 
         let mut service = client.subscribe("service").await.unwrap();
         let answering = client.clone();
         tokio::spawn(async move {
             let request = service.next().await.unwrap();
-            answering.publish(request.reply.unwrap(), "pong".into()).await.unwrap();
+            answering
+                .publish(request.reply.unwrap(), "pong".into())
+                .await
+                .unwrap();
         });
-        assert_eq!(&client.request("service", "ping".into()).await.unwrap().payload[..], b"pong");
+        assert_eq!(
+            &client
+                .request("service", "ping".into())
+                .await
+                .unwrap()
+                .payload[..],
+            b"pong"
+        );
         let nobody = client.request("nobody", "".into()).await.unwrap_err();
         assert_eq!(nobody.kind(), async_nats::RequestErrorKind::NoResponders);
         let mut two = client.subscribe("count").await.unwrap();
@@ -188,7 +281,11 @@ fn a_slow_reader_does_not_hold_up_the_others() {
     // 200 MB: more than the stuck one may be behind, so it is cut off on the way.
     std::thread::scope(|scope| {
         let reading = scope.spawn(move || {
-            (0..400).filter(|_| reader.line().starts_with("MSG flood") && reader.line().len() == 500_000).count()
+            (0..400)
+                .filter(|_| {
+                    reader.line().starts_with("MSG flood") && reader.line().len() == 500_000
+                })
+                .count()
         });
         for _ in 0..400 {
             publisher.send(&message);
@@ -198,6 +295,10 @@ fn a_slow_reader_does_not_hold_up_the_others() {
     });
     crate::support::wait_for("the slow consumer's end", || {
         let roster = server.get("/-/clients?history").json();
-        roster["clients"].as_array().unwrap().iter().any(|c| c["reason"] == "slow consumer")
+        roster["clients"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|c| c["reason"] == "slow consumer")
     });
 }

@@ -15,7 +15,10 @@ fn segments(server: &Server) -> Vec<std::path::PathBuf> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> usize {
-    haystack.windows(needle.len()).position(|window| window == needle).unwrap()
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .unwrap()
 }
 
 #[test]
@@ -81,7 +84,11 @@ fn server_on_a_small_disk(megabytes: u32) -> Server {
 #[test]
 fn a_full_disk_is_said_and_heals_when_there_is_space_again() {
     let server = server_on_a_small_disk(96);
-    let ballast = format!("/proc/{}/root{}/ballast", server.pid(), server.data().display());
+    let ballast = format!(
+        "/proc/{}/root{}/ballast",
+        server.pid(),
+        server.data().display()
+    );
     server.post("/t/a", "");
     assert_eq!(server.post("/t", "stored").status, 200);
     let body = vec![b'x'; 1 << 20];
@@ -94,7 +101,10 @@ fn a_full_disk_is_said_and_heals_when_there_is_space_again() {
         stored += 1;
         assert!(stored < 200, "96 MiB hold no 200 MiB");
     };
-    assert_eq!((refused.status, refused.json()["code"].as_str()), (507, Some("storage-full")));
+    assert_eq!(
+        (refused.status, refused.json()["code"].as_str()),
+        (507, Some("storage-full"))
+    );
     assert_eq!(server.get("/-/health").json()["status"], "degraded");
     assert_eq!(server.get("/-/ready").status, 503);
     assert!(!std::path::Path::new(&ballast).exists());
@@ -103,17 +113,34 @@ fn a_full_disk_is_said_and_heals_when_there_is_space_again() {
     assert_eq!(server.post("/nobody", "x").status, 200);
     let data = format!("/proc/{}/root{}", server.pid(), server.data().display());
     let grown = Command::new("nsenter")
-        .args(["-t", &server.pid().to_string(), "-m", "mount", "-o", "remount,size=512m", &data])
+        .args([
+            "-t",
+            &server.pid().to_string(),
+            "-m",
+            "mount",
+            "-o",
+            "remount,size=512m",
+            &data,
+        ])
         .status();
     let grown = grown.is_ok_and(|status| status.success())
         || Command::new("nsenter")
-            .args(["-t", &server.pid().to_string(), "-m", "mount", "-o", "remount,size=512m"])
+            .args([
+                "-t",
+                &server.pid().to_string(),
+                "-m",
+                "mount",
+                "-o",
+                "remount,size=512m",
+            ])
             .arg(server.data())
             .status()
             .unwrap()
             .success();
     assert!(grown);
-    wait_for("space to be found", || server.post("/t", "after").status == 200);
+    wait_for("space to be found", || {
+        server.post("/t", "after").status == 200
+    });
     assert_eq!(server.get("/-/health").json()["status"], "ok");
     assert_eq!(server.get("/t/a").text(), "stored");
 }

@@ -87,9 +87,28 @@ impl Server {
     /// Starts one on free ports with more flags; `{}` in them is the server's folder.
     pub fn with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let doors = ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned());
-        let (process, http, nats) = launch(folder.path(), &doors.0, &doors.1, flags);
-        Self { folder, process, http, nats }
+        let command = serve(folder.path(), ANY, ANY, flags);
+        let (process, http, nats) = launch(folder.path(), command);
+        Self {
+            folder,
+            process,
+            http,
+            nats,
+        }
+    }
+
+    /// Starts one on free ports by another program, which is handed the server's own arguments.
+    pub fn wrapped(wrap: impl FnOnce(&Command) -> Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = wrap(&serve(folder.path(), ANY, ANY, &[]));
+        command.current_dir(folder.path());
+        let (process, http, nats) = launch(folder.path(), command);
+        Self {
+            folder,
+            process,
+            http,
+            nats,
+        }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -112,7 +131,10 @@ impl Server {
 
     /// Starts it again on the same folder and ports.
     pub fn restart(&mut self) {
-        let (process, http, nats) = launch(self.folder.path(), &self.http, &self.nats, &[]);
+        let (process, http, nats) = launch(
+            self.folder.path(),
+            serve(self.folder.path(), &self.http, &self.nats, &[]),
+        );
         (self.process, self.http, self.nats) = (process, http, nats);
     }
 
@@ -209,28 +231,55 @@ impl Drop for Server {
     }
 }
 
-fn launch(folder: &Path, http: &str, nats: &str, flags: &[&str]) -> (Child, String, String) {
+/// A free port of loopback.
+const ANY: &str = "127.0.0.1:0";
+
+fn serve(folder: &Path, http: &str, nats: &str, flags: &[&str]) -> Command {
     let place = folder.to_str().unwrap();
-    let mut process = pinnace(folder)
-        .args(["serve", "--json", "--data", "data", "--http", http, "--nats", nats])
-        .args(flags.iter().map(|flag| flag.replace("{}", place)))
+    let mut command = pinnace(folder);
+    command
+        .args([
+            "serve", "--json", "--data", "data", "--http", http, "--nats", nats,
+        ])
+        .args(flags.iter().map(|flag| flag.replace("{}", place)));
+    command
+}
+
+fn launch(folder: &Path, mut command: Command) -> (Child, String, String) {
+    let mut process = command
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::from(std::fs::File::create(folder.join("stderr")).unwrap()))
+        .stderr(Stdio::from(
+            std::fs::File::create(folder.join("stderr")).unwrap(),
+        ))
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(process.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let said = std::fs::read_to_string(folder.join("stderr")).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}{said}"));
     let address = |key: &str, scheme: &str| {
-        ready[key].as_str().unwrap().strip_prefix(scheme).unwrap().to_owned()
+        ready[key]
+            .as_str()
+            .unwrap()
+            .strip_prefix(scheme)
+            .unwrap()
+            .to_owned()
     };
-    (process, address("http", "http://"), address("nats", "nats://"))
+    (
+        process,
+        address("http", "http://"),
+        address("nats", "nats://"),
+    )
 }
 
 /// Sends a signal to a process by its id.
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
     assert!(status.unwrap().success());
 }
 
@@ -298,7 +347,8 @@ pub fn try_http(
 ) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
@@ -311,13 +361,25 @@ pub fn try_http(
     let read = stream.read_to_end(&mut answer);
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
     let Some(end) = end else {
-        return Err(read.err().unwrap_or_else(|| std::io::ErrorKind::UnexpectedEof.into()));
+        return Err(read
+            .err()
+            .unwrap_or_else(|| std::io::ErrorKind::UnexpectedEof.into()));
     };
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
     let body = answer.split_off(end + 4);
-    let answer = Answer { status, headers: head, body };
-    let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
+    let answer = Answer {
+        status,
+        headers: head,
+        body,
+    };
+    let length = answer
+        .header("content-length")
+        .and_then(|length| length.parse::<usize>().ok());
     if length.is_some_and(|length| length != answer.body.len()) {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
@@ -334,7 +396,9 @@ impl Raw {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self {
+            stream: BufReader::new(stream),
+        }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
