@@ -30,12 +30,12 @@ struct Arguments {
     /// The program under test
     #[arg(long, default_value = "../target/release/pinnace")]
     pinnace: PathBuf,
-    /// The engine's example, to run it alone beside the program
-    #[arg(long)]
-    engine: Option<PathBuf>,
-    /// Leave out the program, when only the engine can be built
-    #[arg(long, requires = "engine")]
-    engine_only: bool,
+    /// The engine's example program, for the side `engine`
+    #[arg(long, default_value = "../target/release/examples/rollover")]
+    engine: PathBuf,
+    /// Sides, ours first: pinnace (offline), server (pinnace telling one), engine, fio, dd
+    #[arg(long, value_delimiter = ',', default_value = "pinnace,server,fio,dd")]
+    sides: Vec<String>,
     /// Directory on the file system under test; a folder is made in it and removed
     #[arg(long, default_value = "target")]
     dir: PathBuf,
@@ -103,10 +103,12 @@ fn main() -> Result<()> {
     drop(sides);
     server.map_or(Ok(()), Served::end)?;
     if let Some(folder) = &arguments.results {
-        let mut versions = vec![version_of(Path::new("fio")), version_of(Path::new("dd"))];
-        if !arguments.engine_only {
-            versions.insert(0, version_of(&arguments.pinnace));
-        }
+        let programs = [
+            arguments.pinnace.as_path(),
+            Path::new("fio"),
+            Path::new("dd"),
+        ];
+        let versions = programs.map(version_of);
         let raw = Raw {
             date: results::today(),
             machine: &machine,
@@ -152,26 +154,30 @@ type Sides = Vec<Box<dyn Writer>>;
 fn sides(arguments: &Arguments, data: &Path) -> Result<(Sides, Option<Served>)> {
     let mut sides: Sides = Vec::new();
     let mut server = None;
-    if !arguments.engine_only {
-        let program = arguments.pinnace.canonicalize().context("--pinnace")?;
-        let started = servers::pinnace::start(&program, data)?;
-        let url = format!("http://{}", started.http);
-        server = Some(started);
-        sides.push(Box::new(Pinnace {
-            program: program.clone(),
-            server: None,
-        }));
-        sides.push(Box::new(Pinnace {
-            program,
-            server: Some(url),
-        }));
+    let program = || arguments.pinnace.canonicalize().context("--pinnace");
+    for side in &arguments.sides {
+        sides.push(match side.as_str() {
+            "pinnace" => Box::new(Pinnace {
+                program: program()?,
+                server: None,
+            }),
+            "server" => {
+                let started = servers::pinnace::start(&program()?, data)?;
+                let url = format!("http://{}", started.http);
+                server = Some(started);
+                Box::new(Pinnace {
+                    program: program()?,
+                    server: Some(url),
+                })
+            }
+            "engine" => Box::new(Engine {
+                program: arguments.engine.canonicalize().context("--engine")?,
+            }),
+            "fio" => Box::new(Fio),
+            "dd" => Box::new(Dd),
+            other => anyhow::bail!("--sides: there is no side `{other}`"),
+        });
     }
-    if let Some(engine) = &arguments.engine {
-        let program = engine.canonicalize().context("--engine")?;
-        sides.push(Box::new(Engine { program }));
-    }
-    sides.push(Box::new(Fio));
-    sides.push(Box::new(Dd));
     Ok((sides, server))
 }
 

@@ -183,7 +183,7 @@ impl Script {
     fn stopped(&self) -> Body {
         Body::Stopped(Stopped {
             reason: StopReason::Completed,
-            elapsed_us: self.ticks * TICK_US,
+            ran_us: self.ticks * TICK_US,
             workers: self.totals.clone(),
             promise_held: true,
             files_removed: u64::from(3 * WORKERS),
