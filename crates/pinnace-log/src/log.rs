@@ -5,7 +5,6 @@
 //! caller may append while holding a lock of its own that its observer also takes.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -48,7 +47,8 @@ impl Default for Options {
 
 impl Options {
     /// Bytes at the end of a segment that only urgent records may use.
-    pub(crate) fn reserve_bytes(&self) -> u32 {
+    #[must_use]
+    pub fn reserve_bytes(&self) -> u32 {
         (self.segment_bytes / RESERVE_DIVISOR).min(RESERVE_BYTES_MAX)
     }
 
@@ -130,6 +130,8 @@ pub struct SegmentInfo {
     pub first_lsn: Lsn,
     /// Bytes up to the end of its last committed record.
     pub used_bytes: u64,
+    /// Of these, the bytes of records with their headers.
+    pub record_bytes: u64,
 }
 
 /// A recovered log that has no committer yet. Dropping it closes it.
@@ -379,7 +381,14 @@ impl Log {
             segment: segment.name(),
             offset,
         };
-        let file = shared.segments.file(&*shared.disk, &segment).map_err(io)?;
+        let file = match shared.segments.file(&*shared.disk, &segment) {
+            Ok(file) => file,
+            // It was dropped between the look into the list and the opening.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ReadError::Gone);
+            }
+            Err(error) => return Err(io(error)),
+        };
         let mut head = [0; READ_AHEAD_BYTES];
         let got = read_full(&*file, &mut head, u64::from(offset)).map_err(io)?;
         let Some(Header::Record {
@@ -415,7 +424,10 @@ impl Log {
         let info = |segment: Arc<crate::segment::Segment>| SegmentInfo {
             ordinal: segment.ordinal,
             first_lsn: segment.first_lsn,
-            used_bytes: segment.used_bytes.load(Ordering::Relaxed),
+            used_bytes: segment.used_bytes(),
+            record_bytes: segment
+                .used_bytes()
+                .saturating_sub(u64::from(SEGMENT_HEADER_BYTES)),
         };
         self.shared.segments.all().into_iter().map(info).collect()
     }

@@ -46,14 +46,25 @@ pub fn bucket_bounds(bucket: usize) -> (u64, u64) {
 }
 
 /// A histogram of durations in nanoseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Histogram {
+    /// By bucket, up to the last one that was needed: what was read takes no more room than it has
+    /// to, and a recorder has them all.
     counts: Vec<u64>,
     count: u64,
     sum_ns: u64,
     min_ns: u64,
     max_ns: u64,
 }
+
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Self) -> bool {
+        let figures = |h: &Self| (h.count, h.sum_ns, h.min_ns(), h.max_ns());
+        figures(self) == figures(other) && self.buckets().eq(other.buckets())
+    }
+}
+
+impl Eq for Histogram {}
 
 impl Default for Histogram {
     fn default() -> Self {
@@ -79,7 +90,7 @@ impl Histogram {
     /// Counts one duration.
     #[inline]
     pub fn record(&mut self, nanoseconds: u64) {
-        if self.counts.is_empty() {
+        if self.counts.len() < BUCKETS {
             self.counts.resize(BUCKETS, 0);
         }
         self.counts[bucket_of(nanoseconds)] += 1;
@@ -94,13 +105,13 @@ impl Histogram {
         if other.count == 0 {
             return;
         }
-        if self.counts.is_empty() {
-            self.counts.resize(BUCKETS, 0);
+        if self.counts.len() < other.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
         }
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-            *mine += theirs;
+            *mine = mine.saturating_add(*theirs);
         }
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
         self.min_ns = self.min_ns.min(other.min_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
@@ -226,12 +237,20 @@ impl<'de> Deserialize<'de> for Histogram {
         if wire.buckets.is_empty() {
             return Ok(histogram);
         }
-        histogram.counts.resize(BUCKETS, 0);
+        let last = wire
+            .buckets
+            .iter()
+            .map(|(bucket, _)| *bucket)
+            .max()
+            .unwrap_or(0) as usize;
+        if last >= BUCKETS {
+            return Err(D::Error::custom(format!(
+                "histogram bucket {last} is beyond the last"
+            )));
+        }
+        histogram.counts.resize(last + 1, 0);
         for (bucket, count) in wire.buckets {
-            let slot = histogram.counts.get_mut(bucket as usize).ok_or_else(|| {
-                D::Error::custom(format!("histogram bucket {bucket} is beyond the last"))
-            })?;
-            *slot = count;
+            histogram.counts[bucket as usize] = count;
             histogram.count = histogram
                 .count
                 .checked_add(count)

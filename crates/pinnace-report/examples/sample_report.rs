@@ -24,11 +24,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         [clients, seconds] => fleet(*clients, *seconds),
         _ => usual(),
     };
+    // The quickest of a few: the others measure what else the machine was doing.
+    let once = || {
+        let before = Instant::now();
+        let summary = summarize(&record);
+        (before.elapsed().as_micros(), summary)
+    };
+    let quickest = (0..5).map(|_| once()).min_by_key(|(took_us, _)| *took_us);
+    let (summarized_us, summary) = quickest.ok_or("nothing was measured")?;
     let before = Instant::now();
-    let summary = summarize(&record);
-    let summarized_us = before.elapsed().as_micros();
-    let page = html(&[summary.clone()], OPENED_US + 60 * SECOND);
-    let rendered_us = before.elapsed().as_micros() - summarized_us;
+    let page = html(std::slice::from_ref(&summary), OPENED_US + 60 * SECOND);
+    let rendered_us = before.elapsed().as_micros();
     let figures = format!(
         "{}\nsummarize {summarized_us} us, html {rendered_us} us, {} bytes\n",
         text(&summary, 80, false),

@@ -15,6 +15,49 @@ use pinnace_proto::run::ClientRecord;
 
 use crate::limits::TIMELINE_MAX_US;
 
+/// A sample with its place in time and its sum, so that passes over time need not open it.
+#[derive(Clone, Copy)]
+pub(crate) struct Taken<'a> {
+    pub(crate) from_us: u64,
+    pub(crate) to_us: u64,
+    /// Bytes of all workers.
+    pub(crate) bytes: u64,
+    pub(crate) sample: &'a Sample,
+}
+
+impl<'a> Taken<'a> {
+    pub(crate) fn of(sample: &'a Sample) -> Self {
+        let workers = sample.workers.iter();
+        Self {
+            from_us: sample.from_us,
+            to_us: sample.to_us,
+            bytes: workers.fold(0, |sum, worker| sum.saturating_add(worker.bytes)),
+            sample,
+        }
+    }
+}
+
+/// Numbers of events that were seen: all up to one, and some beyond a gap.
+#[derive(Default)]
+pub(crate) struct Seen {
+    up_to: u64,
+    beyond: HashSet<u64>,
+}
+
+impl Seen {
+    /// Takes a number; false when it was there before.
+    fn insert(&mut self, n: u64) -> bool {
+        if n != self.up_to.saturating_add(1) {
+            return n > self.up_to && self.beyond.insert(n);
+        }
+        if !self.beyond.is_empty() && self.beyond.contains(&n) {
+            return false;
+        }
+        self.up_to = n;
+        true
+    }
+}
+
 /// One process of a client: what it said, by kind. The numbers are `elapsed_us` of the event.
 #[derive(Default)]
 pub(crate) struct Leg<'a> {
@@ -23,7 +66,8 @@ pub(crate) struct Leg<'a> {
     /// Its wall clock at `started`, microseconds since 1970.
     pub(crate) started_at_us: Option<u64>,
     pub(crate) stopped: Option<&'a Stopped>,
-    pub(crate) samples: Vec<&'a Sample>,
+    pub(crate) samples: Vec<Taken<'a>>,
+    pub(crate) seen: Seen,
     pub(crate) resources: Vec<(u64, &'a Resources)>,
     pub(crate) heartbeats: Vec<(u64, &'a Heartbeat)>,
     pub(crate) rollovers: Vec<(u64, &'a Rollover)>,
@@ -73,20 +117,20 @@ impl<'a> Fold<'a> {
             lost: None,
             duplicate_events: 0,
         };
-        let mut seen: HashSet<(usize, u64)> = HashSet::with_capacity(record.events.len());
         for event in &record.events {
             if let Body::Lost(lost) = &event.body {
                 fold.lost = Some(lost);
                 continue;
             }
             let place = fold.leg_of(&event.instance);
-            if event.n > 0 && !seen.insert((place, event.n)) {
+            let Some(leg) = fold.legs.get_mut(place) else {
+                continue;
+            };
+            if event.n > 0 && !leg.seen.insert(event.n) {
                 fold.duplicate_events += 1;
                 continue;
             }
-            if let Some(leg) = fold.legs.get_mut(place) {
-                leg.take(event);
-            }
+            leg.take(event);
         }
         fold
     }
@@ -130,7 +174,7 @@ impl<'a> Leg<'a> {
             Body::Sample(sample) => {
                 if sample.from_us < sample.to_us && sample.to_us <= TIMELINE_MAX_US {
                     self.last_elapsed_us = self.last_elapsed_us.max(sample.to_us);
-                    self.samples.push(sample);
+                    self.samples.push(Taken::of(sample));
                 } else {
                     self.timeless.push(sample);
                 }
@@ -142,5 +186,22 @@ impl<'a> Leg<'a> {
             }
             Body::Lost(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken_once_in_any_order() {
+        let mut seen = Seen::default();
+        let taken: Vec<bool> = [1, 2, 2, 5, 4, 5, 3, 1, 4, 6, 6]
+            .into_iter()
+            .map(|n| seen.insert(n))
+            .collect();
+        let expected = [1, 1, 0, 1, 1, 0, 1, 0, 0, 1, 0].map(|new| new == 1);
+        assert_eq!(taken, expected);
+        assert!(seen.insert(u64::MAX) && !seen.insert(u64::MAX));
     }
 }

@@ -8,6 +8,7 @@
 //! (`pinnace-server`).
 
 mod client;
+mod columns;
 mod csv;
 mod fio;
 mod fold;
@@ -22,6 +23,7 @@ mod text;
 mod timeline;
 mod warning;
 mod words;
+mod worker;
 
 pub use csv::{csv, csv_samples};
 pub use fio::fio;

@@ -73,6 +73,8 @@ pub(crate) const COARSE: Detail = Detail {
     resource_points: 60,
     marks_apart: 4.0,
 };
+/// Rollovers of one client up to which each one's sync is drawn.
+pub(crate) const SYNC_BANDS_MAX: usize = 100;
 /// Clients drawn in fine detail.
 pub(crate) const FINE_CLIENTS_MAX: usize = 12;
 /// Clients drawn as lines of their own with a colour each; more become a band.

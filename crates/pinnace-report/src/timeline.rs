@@ -4,10 +4,9 @@
 //! the run's axis, and only while they agree with what the server saw; otherwise the server's own
 //! clock does.
 
-use pinnace_proto::event::Sample;
 use pinnace_proto::run::RunHead;
 
-use crate::fold::{Fold, Leg};
+use crate::fold::{Fold, Leg, Taken};
 use crate::limits::{
     CLOCK_TRUST_US, GAP_MIN_US, GAP_SAMPLE_INTERVALS, POINT_COVER_PERCENT, SERIES_POINTS_MAX,
     SERIES_STEP_US, TIMELINE_MAX_US,
@@ -111,7 +110,7 @@ impl Rates {
     }
 
     /// Spreads a sample evenly over the steps its interval touches.
-    pub(crate) fn add(&mut self, start_us: u64, sample: &Sample) {
+    pub(crate) fn add(&mut self, start_us: u64, sample: &Taken<'_>) {
         let (from, to) = (
             start_us.saturating_add(sample.from_us),
             start_us.saturating_add(sample.to_us),
@@ -119,7 +118,7 @@ impl Rates {
         if from >= to {
             return;
         }
-        let per_us = bytes_of(sample) as f64 / (to - from) as f64;
+        let per_us = sample.bytes as f64 / (to - from) as f64;
         let first = (from / self.step_us) as usize;
         let past = to.div_ceil(self.step_us) as usize;
         for step in first..past.min(self.bytes.len()) {
@@ -154,14 +153,6 @@ impl Rates {
     }
 }
 
-/// Bytes of all workers in a sample.
-pub(crate) fn bytes_of(sample: &Sample) -> u64 {
-    sample
-        .workers
-        .iter()
-        .fold(0, |sum, worker| sum.saturating_add(worker.bytes))
-}
-
 /// Bytes of a leg that fall into a window of the run's axis, a sample across the edge in
 /// proportion.
 pub(crate) fn bytes_within(leg: &Leg<'_>, start_us: u64, from_us: u64, to_us: u64) -> f64 {
@@ -170,7 +161,7 @@ pub(crate) fn bytes_within(leg: &Leg<'_>, start_us: u64, from_us: u64, to_us: u6
         .map(|sample| {
             let (begin, end) = (start_us + sample.from_us, start_us + sample.to_us);
             let overlap = end.min(to_us).saturating_sub(begin.max(from_us));
-            bytes_of(sample) as f64 * overlap as f64 / (end - begin) as f64
+            sample.bytes as f64 * overlap as f64 / (end - begin) as f64
         })
         .sum()
 }
@@ -201,7 +192,7 @@ pub(crate) fn gaps(leg: &Leg<'_>, start_us: u64, until_us: u64, sample_us: u64) 
 #[cfg(test)]
 mod tests {
     use pinnace_proto::Histogram;
-    use pinnace_proto::event::WorkerSample;
+    use pinnace_proto::event::{Sample, WorkerSample};
 
     use super::*;
 
@@ -223,7 +214,7 @@ mod tests {
     #[test]
     fn a_sample_is_spread_over_the_seconds_it_touches() {
         let mut rates = Rates::new(1_000_000, 3_000_000);
-        rates.add(500_000, &sample(0, 2_000_000, 4_000));
+        rates.add(500_000, &Taken::of(&sample(0, 2_000_000, 4_000)));
         // 2 000 bytes a second throughout; the first and last second are half covered.
         let series = rates.series();
         assert_eq!(
@@ -236,8 +227,8 @@ mod tests {
     #[test]
     fn a_step_that_is_hardly_covered_has_no_value_and_nothing_runs_past_the_end() {
         let mut rates = Rates::new(1_000_000, 2_000_000);
-        rates.add(0, &sample(0, 1_100_000, 1_100));
-        rates.add(0, &sample(5_000_000, 6_000_000, 9));
+        rates.add(0, &Taken::of(&sample(0, 1_100_000, 1_100)));
+        rates.add(0, &Taken::of(&sample(5_000_000, 6_000_000, 9)));
         assert_eq!(rates.series().bytes_per_second, [Some(1_000), None]);
     }
 
@@ -262,7 +253,7 @@ mod tests {
             sample(8_000_000, 9_000_000, 1),
         ];
         let leg = Leg {
-            samples: samples.iter().collect(),
+            samples: samples.iter().map(Taken::of).collect(),
             ..Leg::default()
         };
         let found = gaps(&leg, 100, 12_000_000, 1_000_000);
@@ -283,7 +274,7 @@ mod tests {
     fn bytes_in_a_window_are_counted_in_proportion() {
         let samples = [sample(0, 1_000_000, 100), sample(1_000_000, 2_000_000, 300)];
         let leg = Leg {
-            samples: samples.iter().collect(),
+            samples: samples.iter().map(Taken::of).collect(),
             ..Leg::default()
         };
         let bytes = bytes_within(&leg, 1_000_000, 1_500_000, 2_500_000);

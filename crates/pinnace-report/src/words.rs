@@ -28,7 +28,13 @@ pub(crate) fn us(microseconds: u64) -> String {
     if microseconds == 0 {
         return "0 s".to_owned();
     }
-    show_duration(Duration::from_micros(microseconds))
+    let text = show_duration(Duration::from_micros(microseconds));
+    // `10 min 0 s` says nothing that `10 min` does not.
+    let round = [(" min 0 s", " min"), (" h 0 min", " h")];
+    let shorter = round
+        .iter()
+        .find_map(|(long, short)| Some(text.strip_suffix(long)?.to_owned() + short));
+    shorter.unwrap_or(text)
 }
 
 /// A duration in microseconds, or a dash.
@@ -329,6 +335,15 @@ mod tests {
     fn counts_and_moments_read_well() {
         assert_eq!(count(1_234_567), "1\u{a0}234\u{a0}567");
         assert_eq!(count(999), "999");
+        for (microseconds, expected) in [
+            (0, "0 s"),
+            (12_400_000, "12.4 s"),
+            (600_000_000, "10 min"),
+            (630_000_000, "10 min 30 s"),
+            (7_200_000_000, "2 h"),
+        ] {
+            assert_eq!(us(microseconds), expected);
+        }
         assert_eq!(wall_clock(Some(0)), NONE);
         assert_eq!(wall_clock(Some(u64::MAX)), NONE);
         assert_eq!(

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use pinnace_proto::api::Info;
 use pinnace_runs::Reader;
-use pinnace_topics::{Batch, Broker, Message, Publisher};
+use pinnace_topics::{
+    Batch, Broker, Done, Message, PublishError, Published, Publisher, StoreError,
+};
 use tokio::sync::{Notify, watch};
 
 use crate::collector::Command;
@@ -92,6 +94,29 @@ impl Harbour {
             Err(error) => return tracing::error!(topic, %error, "a document of ours is no JSON"),
         };
         self.publish_bytes(topic.as_bytes(), &payload);
+    }
+
+    /// Publishes what a client sent. While the disk is behind, the client waits here rather than
+    /// being refused; `done` makes the callback for each try.
+    pub(crate) fn publish_for(
+        &self,
+        publisher: &mut Publisher,
+        message: &Message<'_>,
+        skip_owner: Option<u64>,
+        batch: &mut Batch,
+        mut done: impl FnMut() -> Option<Done>,
+    ) -> Result<Published, PublishError> {
+        loop {
+            match publisher.publish(message, skip_owner, batch, done()) {
+                Err(PublishError::Store(StoreError::Busy)) => {
+                    // Receivers have what was delivered so far while this one waits.
+                    batch.flush();
+                    let bytes = message.topic.len() + message.headers.len() + message.payload.len();
+                    tokio::task::block_in_place(|| self.broker.wait_for_room(bytes));
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Publishes bytes of the server's own, such as the answer to a durable publish.

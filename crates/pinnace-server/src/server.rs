@@ -10,7 +10,7 @@ use std::time::Duration;
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::api::Info;
 use pinnace_runs::{OpenError, Reader, Store};
-use pinnace_topics::{Broker, Start};
+use pinnace_topics::{Broker, Start, StorageState};
 use tokio::net::TcpListener;
 
 use crate::clock::now_us;
@@ -74,7 +74,7 @@ pub enum StopCause {
 /// A server whose doors are open.
 pub struct Running {
     harbour: Arc<Harbour>,
-    doors: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
     collector: JoinHandle<()>,
     exit_when_idle: Option<Duration>,
     _lock: DataLock,
@@ -103,14 +103,15 @@ impl Running {
         let collector = std::thread::Builder::new()
             .name("pn-collector".into())
             .spawn(|| collector.run())?;
-        let doors = vec![
+        let tasks = vec![
             tokio::spawn(http_door::serve(http, harbour.clone())),
             tokio::spawn(nats_door::serve(nats, harbour.clone())),
+            tokio::spawn(heal_storage(harbour.clone())),
         ];
         let exit_when_idle = settings.exit_when_idle;
         Ok(Self {
             harbour,
-            doors,
+            tasks,
             collector,
             exit_when_idle,
             _lock: lock,
@@ -143,9 +144,9 @@ impl Running {
 
     async fn stop(self) {
         self.harbour.stopping.send_replace(true);
-        for door in self.doors {
-            if let Err(error) = door.await {
-                tracing::error!(%error, "a door ended badly");
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the server ended badly");
             }
         }
         let mut connections = self.harbour.connections.subscribe();
@@ -162,7 +163,6 @@ impl Running {
             Ok(Ok(())) => {}
             _ => tracing::error!("the collector ended badly"),
         }
-        self.harbour.broker.close();
     }
 }
 
@@ -230,7 +230,17 @@ async fn open_broker(settings: &Settings) -> Result<(Broker, Vec<String>), Start
         Ok(Err(error)) => return Err(fail(error.to_string())),
         Err(error) => return Err(fail(error.to_string())),
     };
-    let damage: Vec<String> = recovery.damage.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        queues = recovery.queues,
+        messages = recovery.messages,
+        segments = recovery.log.segments,
+        "message log opened"
+    );
+    if let Some(torn) = &recovery.log.torn {
+        let (segment, offset) = (&torn.segment, torn.offset);
+        tracing::info!(segment, offset, "the unfinished end of the log was cut off");
+    }
+    let damage: Vec<String> = recovery.log.damage.iter().map(describe).collect();
     for problem in &damage {
         tracing::error!(problem, "the message log is damaged");
     }
@@ -243,6 +253,49 @@ async fn open_broker(settings: &Settings) -> Result<(Broker, Vec<String>), Start
         Ok(Ok(_)) => Ok((broker, damage)),
         Ok(Err(error)) => Err(fail(error.to_string())),
         Err(_) => Err(fail("the log closed while it was opened".to_owned())),
+    }
+}
+
+/// A damaged place in words.
+fn describe(damage: &pinnace_topics::Damage) -> String {
+    let pinnace_topics::Damage {
+        segment,
+        offset,
+        bytes,
+        ..
+    } = damage;
+    let lost = match damage.lsns {
+        Some((first, last)) if first == last => format!("record {first} is lost"),
+        Some((first, last)) => format!("records {first} to {last} are lost"),
+        None => "no record is lost".to_owned(),
+    };
+    let copy = match &damage.copy {
+        Some(copy) => format!("; the bytes are kept in {}", copy.display()),
+        None => String::new(),
+    };
+    format!("message log, segment {segment}: {bytes} bytes at {offset} are damaged, {lost}{copy}")
+}
+
+/// While storage is full, looks now and then whether there is space again.
+async fn heal_storage(harbour: Arc<Harbour>) {
+    const LOOK: Duration = Duration::from_secs(1);
+    let mut was_full = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = harbour.stopped() => return,
+        }
+        let state = harbour.broker.state();
+        let full = matches!(state, StorageState::Full(_));
+        match state {
+            StorageState::Full(reason) if !was_full => tracing::warn!(reason, "storage is full"),
+            StorageState::Ok if was_full => tracing::info!("storage has space again"),
+            _ => {}
+        }
+        was_full = full;
+        if full {
+            harbour.broker.probe();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod chart;
 mod escape;
+mod facts;
 mod figures;
 mod tables;
 
@@ -129,13 +130,13 @@ fn section(summary: &Summary, place: usize, of_many: bool) -> String {
         ],
     );
     part("Heartbeats", &[card(tables::heartbeats(summary))]);
-    part("Errors", &[card(tables::errors(summary))]);
+    part("Errors", &[card(facts::errors(summary))]);
     part(
         "Machines and storage",
-        &[card(tables::hosts(summary)), card(tables::storage(summary))],
+        &[card(facts::hosts(summary)), card(facts::storage(summary))],
     );
-    part("Job", &[card(tables::jobs(summary))]);
-    part("Do it again", &[card(tables::repeat(summary))]);
+    part("Job", &[card(facts::jobs(summary))]);
+    part("Do it again", &[card(facts::repeat(summary))]);
     html.push_str("</section>\n");
     html
 }

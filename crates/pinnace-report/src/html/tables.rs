@@ -1,35 +1,32 @@
-//! The tables of a run's page.
+//! The tables of a run's figures, and how a table is made.
 //!
 //! Invariant: each table is headed, its rows are named by `th`, and wide ones scroll by themselves
 //! so that the page does not.
 
 use std::fmt::Write;
 
-use pinnace_proto::units::{show_rate, show_size};
+use pinnace_proto::units::show_size;
 
 use crate::client::thin;
-use crate::html::escape::{esc, esc_lines};
+use crate::html::escape::esc;
 use crate::latency::Latency;
-use crate::limits::{ERROR_ROWS_MAX, ROLLOVER_ROWS_MAX};
-use crate::repeat::{command, exact_size, exact_time};
+use crate::limits::ROLLOVER_ROWS_MAX;
 use crate::summary::{ClientSummary, FigureSource, Summary, WorkerSummary};
-use crate::words::{
-    NONE, bytes_per_second, count, counted, ns, percent, size, state_of, us, us_or_none,
-};
+use crate::words::{NONE, bytes_per_second, count, ns, percent, size, state_of, us, us_or_none};
 
 /// Rows above which a table is folded away.
-const FOLD_ROWS: usize = 24;
+pub(super) const FOLD_ROWS: usize = 24;
 
 /// A table under construction.
-struct Table {
+pub(super) struct Table {
     caption: &'static str,
     head: String,
-    rows: Vec<String>,
+    pub(super) rows: Vec<String>,
 }
 
 impl Table {
     /// Columns by name; a leading `<` sets a column to the left.
-    fn new(caption: &'static str, columns: &[&str]) -> Self {
+    pub(super) fn new(caption: &'static str, columns: &[&str]) -> Self {
         let mut head = String::new();
         for column in columns {
             let _ = match column.strip_prefix('<') {
@@ -45,7 +42,7 @@ impl Table {
     }
 
     /// A row: its name and its cells, all of them escaped here. `<` as in [`Self::new`], `~` dims.
-    fn row(&mut self, class: &str, name: &str, cells: &[String]) {
+    pub(super) fn row(&mut self, class: &str, name: &str, cells: &[String]) {
         let mut row = format!(
             "<tr{class}><th scope=\"row\" class=\"l\">{}</th>",
             esc(name),
@@ -66,7 +63,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    fn html(self) -> String {
+    pub(super) fn html(self) -> String {
         let rows = self.rows.len();
         let table = format!(
             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table>\
@@ -159,7 +156,9 @@ fn percentile_cells(latency: &Latency) -> Vec<String> {
 }
 
 /// Every worker with the client it belongs to.
-fn workers(summary: &Summary) -> impl Iterator<Item = (&ClientSummary, &WorkerSummary, String)> {
+pub(super) fn workers(
+    summary: &Summary,
+) -> impl Iterator<Item = (&ClientSummary, &WorkerSummary, String)> {
     summary.clients.iter().flat_map(|client| {
         let workers = client.workers.iter();
         workers.map(move |worker| {
@@ -344,198 +343,6 @@ pub(crate) fn heartbeats(summary: &Summary) -> String {
         );
     }
     table.html()
-}
-
-/// Machines.
-pub(crate) fn hosts(summary: &Summary) -> String {
-    let mut table = Table::new(
-        "Machines",
-        &[
-            "<Client",
-            "<Host",
-            "<System",
-            "<Kernel",
-            "<CPU",
-            "CPUs",
-            "Memory",
-            "<Governor",
-            "<Clock",
-            "<Pinnace",
-        ],
-    );
-    for client in &summary.clients {
-        let Some(host) = &client.host else { continue };
-        let left = |text: Option<&str>| format!("<{}", text.unwrap_or(NONE));
-        table.row(
-            "",
-            &client.client,
-            &[
-                left(Some(&host.hostname)),
-                left(host.os.as_deref()),
-                format!("<{} {}", host.kernel, host.architecture),
-                left(host.cpu_model.as_deref()),
-                count(u64::from(host.cpus)),
-                size(host.memory_bytes),
-                left(host.governor.as_deref()),
-                left(host.clock_source.as_deref()),
-                left(Some(&host.pinnace)),
-            ],
-        );
-    }
-    table.html()
-}
-
-/// Storage behind each worker.
-pub(crate) fn storage(summary: &Summary) -> String {
-    let mut table = Table::new(
-        "Storage",
-        &[
-            "<Client / worker",
-            "<Path",
-            "<File system",
-            "<Mounted from",
-            "<Device",
-            "<Scheduler",
-            "<Options",
-            "Size",
-            "Free",
-        ],
-    );
-    for (_, worker, name) in workers(summary) {
-        let Some(storage) = &worker.storage else {
-            continue;
-        };
-        let left = |text: Option<&str>| format!("<{}", text.unwrap_or(NONE));
-        let kind = match storage.rotational {
-            Some(true) => ", spinning",
-            Some(false) => ", solid state",
-            None => "",
-        };
-        let device = [storage.device.as_deref(), storage.device_model.as_deref()];
-        let device: Vec<&str> = device.into_iter().flatten().collect();
-        table.row(
-            "",
-            &name,
-            &[
-                left(Some(&storage.path)),
-                left(storage.file_system.as_deref()),
-                left(storage.source.as_deref()),
-                if device.is_empty() {
-                    left(None)
-                } else {
-                    format!("<{}{kind}", device.join(", "))
-                },
-                left(storage.scheduler.as_deref()),
-                left(storage.mount_options.as_deref()),
-                size(Some(storage.total_bytes)),
-                size(Some(storage.free_bytes)),
-            ],
-        );
-    }
-    table.html()
-}
-
-/// What each client was to do.
-pub(crate) fn jobs(summary: &Summary) -> String {
-    let mut table = Table::new(
-        "Job",
-        &[
-            "<Client / worker",
-            "<Path",
-            "Chunk",
-            "File",
-            "Run time",
-            "Engine",
-            "Direct",
-            "Rate limit",
-            "Sample",
-            "Heartbeat",
-            "Monitor",
-        ],
-    );
-    for client in &summary.clients {
-        let Some(job) = &client.job else { continue };
-        for (place, worker) in job.workers.iter().enumerate() {
-            table.row(
-                "",
-                &format!("{} / {place}", client.client),
-                &[
-                    format!("<{}", worker.path),
-                    exact_size(worker.chunk_bytes),
-                    exact_size(worker.file_bytes),
-                    exact_time(job.run_time_us),
-                    job.engine.name().to_owned(),
-                    if job.direct { "yes" } else { "no" }.to_owned(),
-                    job.rate_bytes_per_second
-                        .map_or("none".to_owned(), |rate| show_rate(rate as f64)),
-                    exact_time(job.sample_us),
-                    exact_time(job.heartbeat_us),
-                    exact_time(job.monitor_us),
-                ],
-            );
-        }
-    }
-    table.html()
-}
-
-/// Errors, the first ones of each client.
-pub(crate) fn errors(summary: &Summary) -> String {
-    let mut table = Table::new(
-        "Errors",
-        &[
-            "<Client",
-            "Worker",
-            "At",
-            "<Tried",
-            "<On",
-            "<The system said",
-        ],
-    );
-    let all = summary.clients.iter().flat_map(|client| {
-        let errors = client.errors.iter();
-        errors.map(move |error| (client, error))
-    });
-    for (client, error) in all.take(ERROR_ROWS_MAX) {
-        table.row(
-            "",
-            &client.client,
-            &[
-                error.worker.map_or(NONE.to_owned(), |w| w.to_string()),
-                us(error.at_us),
-                format!("<{}", error.operation),
-                format!("<{}", error.path.as_deref().unwrap_or(NONE)),
-                format!("<{}", error.message),
-            ],
-        );
-    }
-    let shown = (table.rows.len() as u64).min(summary.totals.errors);
-    let mut html = table.html();
-    if summary.totals.errors > shown {
-        let more = counted(summary.totals.errors - shown, "error");
-        let _ = write!(html, "<p class=\"dim\">{more} not listed.</p>");
-    }
-    html
-}
-
-/// The commands that repeat the run.
-pub(crate) fn repeat(summary: &Summary) -> String {
-    let run = format!("{}-again", summary.run.id);
-    let shared = (summary.clients.len() > 1).then_some(run.as_str());
-    let mut html = String::new();
-    for client in summary.clients.iter().take(FOLD_ROWS) {
-        let Some(command) = command(client, shared) else {
-            continue;
-        };
-        let host = client
-            .host
-            .as_ref()
-            .map_or("", |host| host.hostname.as_str());
-        if shared.is_some() {
-            let _ = write!(html, "<h3>{} on {}</h3>", esc(&client.client), esc(host));
-        }
-        let _ = write!(html, "<pre>{}</pre>", esc_lines(&command));
-    }
-    html
 }
 
 /// Several runs side by side.

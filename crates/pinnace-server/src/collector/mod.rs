@@ -175,7 +175,7 @@ impl Collector {
         let wake = self.harbour.collector.clone();
         let wake = Box::new(move || drop(wake.send(Command::Wake)));
         match self.harbour.broker.notify(PATTERN, NAME, wake) {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(error) => {
                 tracing::error!(%error, "the collector's queue is gone; bench events are not stored");
                 false
@@ -193,10 +193,14 @@ impl Collector {
                     return true;
                 }
             };
-            let Some(last) = waiting.last().map(|message| message.seq) else {
+            let Some(last) = waiting.through_seq else {
                 return true;
             };
-            let batch: Vec<Received> = waiting.into_iter().filter_map(read::event).collect();
+            let batch: Vec<Received> = waiting
+                .messages
+                .into_iter()
+                .filter_map(read::event)
+                .collect();
             if let Err(error) = self.store_batch(&batch) {
                 tracing::error!(%error, "bench events cannot be stored; they wait in the queue");
                 return false;

@@ -119,12 +119,7 @@ fn clients(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Fai
 fn list_topics(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
     only_get(request)?;
     request::parameters(request.uri(), &[])?;
-    let topics = harbour
-        .broker
-        .topics()
-        .into_iter()
-        .map(topics::topic_entry)
-        .collect();
+    let topics = topics::entries(&harbour.broker);
     answer::json(&Topics {
         v: DOCUMENT_VERSION,
         topics,

@@ -1,5 +1,6 @@
 //! `/<topic>` and `/<topic>/<subscriber>`: publish, subscribe, fetch, unsubscribe.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use pinnace_proto::api::{QueueEntry, TopicEntry};
-use pinnace_topics::{Batch, Message, PublishError, QueueStatus, Start, StoreError, Stored};
+use pinnace_topics::{
+    Batch, Broker, Done, Message, PublishError, Start, StoreError, Stored, WakeId,
+};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -29,29 +32,34 @@ pub(super) async fn publish(
     request::parameters(request.uri(), &[])?;
     let headers = request::to_block(request.headers());
     let payload = request::body(request, PAYLOAD_BYTES_MAX.saturating_sub(headers.len())).await?;
-    let (done, stored) = oneshot::channel();
     let message = Message {
         topic: topic.as_bytes(),
         reply: None,
         headers: &headers,
         payload: &payload,
     };
-    let mut batch = Batch::default();
-    let published = context
-        .publisher
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .publish(
-            &message,
-            None,
-            &mut batch,
-            Some(Box::new(|result| drop(done.send(result)))),
-        );
-    batch.flush();
-    let published = published.map_err(publish_failure)?;
+    let (published, stored) = {
+        let mut publisher = context
+            .publisher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut batch = Batch::default();
+        let mut stored = None;
+        let done = || -> Option<Done> {
+            let (done, waits) = oneshot::channel();
+            stored = Some(waits);
+            Some(Box::new(move |result| drop(done.send(result))))
+        };
+        let published =
+            context
+                .harbour
+                .publish_for(&mut publisher, &message, None, &mut batch, done);
+        batch.flush();
+        (published.map_err(publish_failure)?, stored)
+    };
     let mut answer = answer::empty();
     let headers = answer.headers_mut();
-    if published.seq.is_some() {
+    if let (Some(_), Some(stored)) = (published.seq, stored) {
         let seq = synced(stored).await?;
         headers.insert("pinnace-seq", HeaderValue::from(seq));
     }
@@ -63,39 +71,47 @@ pub(super) async fn publish(
 /// `GET /<topic>`: who subscribes, and what waits for them.
 pub(super) fn show(context: &Context, topic: &str) -> Result<Answer, Failure> {
     permit(context, Action::Look)?;
-    let found = context
-        .harbour
-        .broker
-        .topics()
+    let broker = &context.harbour.broker;
+    let entry = entries(broker)
         .into_iter()
-        .find(|t| t.topic == topic.as_bytes());
-    let entry = match found {
-        Some(status) => topic_entry(status),
-        None => TopicEntry {
-            topic: topic.to_owned(),
-            live: 0,
-            subscribers: Vec::new(),
-        },
-    };
+        .find(|entry| entry.topic == topic);
+    let mut entry = entry.unwrap_or_else(|| TopicEntry {
+        topic: topic.to_owned(),
+        live: 0,
+        subscribers: Vec::new(),
+    });
+    for queue in &mut entry.subscribers {
+        let oldest = broker.peek(topic.as_bytes(), &queue.name, 1);
+        let oldest = oldest
+            .ok()
+            .and_then(|peeked| peeked.messages.into_iter().next());
+        queue.oldest_us = oldest.map(|message| message.published_us);
+    }
     answer::json(&entry)
 }
 
-/// A topic's status as the documents show it.
-pub(super) fn topic_entry(status: pinnace_topics::TopicStatus) -> TopicEntry {
-    TopicEntry {
-        topic: String::from_utf8_lossy(&status.topic).into_owned(),
-        live: status.live,
-        subscribers: status.queues.into_iter().map(queue_entry).collect(),
+/// Every topic or pattern that somebody is subscribed to, with its queues.
+pub(super) fn entries(broker: &Broker) -> Vec<TopicEntry> {
+    let mut queues: BTreeMap<Vec<u8>, Vec<QueueEntry>> = BTreeMap::new();
+    for status in broker.queues() {
+        queues.entry(status.pattern).or_default().push(QueueEntry {
+            name: status.name,
+            waiting: status.messages,
+            oldest_seq: status.first_seq,
+            oldest_us: None,
+        });
     }
-}
-
-fn queue_entry(status: QueueStatus) -> QueueEntry {
-    QueueEntry {
-        name: status.name,
-        waiting: status.waiting,
-        oldest_seq: status.oldest_seq,
-        oldest_us: status.oldest_us,
-    }
+    let subscribed = broker
+        .topics()
+        .into_iter()
+        .filter(|t| t.subscriptions + t.queues > 0);
+    subscribed
+        .map(|status| TopicEntry {
+            topic: String::from_utf8_lossy(&status.topic).into_owned(),
+            live: status.subscriptions as u64,
+            subscribers: queues.remove(&status.topic).unwrap_or_default(),
+        })
+        .collect()
 }
 
 /// `POST /<topic>/<subscriber>`: 200, also when it was subscribed already.
@@ -213,7 +229,7 @@ async fn take(
     );
     match result {
         Ok(()) => {}
-        Err(pinnace_topics::Error::NoSuchQueue) => {
+        Err(pinnace_topics::Error::NoSuchQueue { .. }) => {
             return Err(no_such_subscription(topic, subscriber));
         }
         Err(error) => return Err(queue_failure(error)),
@@ -235,22 +251,39 @@ async fn somebody_published(
         return Ok(false);
     }
     let (wake, woken) = oneshot::channel();
-    context
-        .harbour
-        .broker
-        .notify(
-            topic.as_bytes(),
-            subscriber,
-            Box::new(|| {
-                // The fetch may have given up waiting.
-                let _ = wake.send(());
-            }),
-        )
+    let wake = Box::new(|| {
+        // The fetch may have given up waiting.
+        let _ = wake.send(());
+    });
+    let broker = &context.harbour.broker;
+    let id = broker
+        .notify(topic.as_bytes(), subscriber, wake)
         .map_err(|_| no_such_subscription(topic, subscriber))?;
+    let _forget = ForgetWake {
+        broker,
+        topic,
+        subscriber,
+        id,
+    };
     tokio::select! {
         _ = woken => Ok(true),
         () = tokio::time::sleep_until(deadline) => Ok(false),
         () = context.harbour.stopped() => Ok(false),
+    }
+}
+
+/// Takes a wake back when the fetch ends, also when its client went away.
+struct ForgetWake<'a> {
+    broker: &'a Broker,
+    topic: &'a str,
+    subscriber: &'a str,
+    id: WakeId,
+}
+
+impl Drop for ForgetWake<'_> {
+    fn drop(&mut self) {
+        self.broker
+            .cancel_notify(self.topic.as_bytes(), self.subscriber, self.id);
     }
 }
 
@@ -331,7 +364,7 @@ fn publish_failure(error: PublishError) -> Failure {
 
 fn queue_failure(error: pinnace_topics::Error) -> Failure {
     match error {
-        pinnace_topics::Error::NoSuchQueue => {
+        pinnace_topics::Error::NoSuchQueue { .. } => {
             Failure::not_found("no-such-subscription", error.to_string())
         }
         pinnace_topics::Error::Store(error) => store_failure(error),
@@ -342,6 +375,7 @@ fn queue_failure(error: pinnace_topics::Error) -> Failure {
 fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::Full(_) => Failure::no_room("storage-full", error.to_string()),
+        StoreError::TooLarge { .. } => Failure::too_large(PAYLOAD_BYTES_MAX),
         _ => Failure::unavailable(error.to_string()),
     }
 }

@@ -11,7 +11,7 @@ use pinnace_nats::{
     Connect, ConnectError, DecodeError, Op, PONG, ServerInfo, no_responders_headers, write_err,
     write_info, write_msg,
 };
-use pinnace_topics::{Batch, Message, Publisher, SubscriptionId, topic};
+use pinnace_topics::{Batch, Done, Message, Publisher, SubscriptionId, topic};
 
 use super::outbox::Outbox;
 use super::sink::Subscription;
@@ -213,10 +213,15 @@ impl Session {
             ));
         }
         let skip = (!self.connect.echo).then_some(self.connection);
-        let done = message
-            .reply
-            .map(|reply| self.acknowledgement(reply.into()));
-        match self.publisher.publish(message, skip, &mut self.batch, done) {
+        let harbour = &self.harbour;
+        let done = || {
+            message
+                .reply
+                .map(|reply| acknowledgement(harbour, reply.into()))
+        };
+        let published =
+            harbour.publish_for(&mut self.publisher, message, skip, &mut self.batch, done);
+        match published {
             Ok(published) if published.live == 0 && published.queues == 0 => {
                 self.nobody_listens(message);
             }
@@ -230,15 +235,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// What answers a durable publish with a reply subject once it is synced.
-    fn acknowledgement(&self, reply: Box<[u8]>) -> pinnace_topics::Done {
-        let harbour = self.harbour.clone();
-        Box::new(move |stored| match stored {
-            Ok(seq) => harbour.publish_bytes(&reply, format!("{{\"seq\":{seq}}}").as_bytes()),
-            Err(error) => harbour.publish_bytes(&reply, &refusal(&error)),
-        })
     }
 
     /// Tells a requester that asked to know that nobody is there to answer.
@@ -283,6 +279,9 @@ impl Session {
                 self.connection,
                 subscription.clone(),
             );
+            let Ok(id) = id else {
+                return self.complain("Invalid Subject");
+            };
             self.subscriptions.insert(
                 sid.into(),
                 Entry {
@@ -320,6 +319,15 @@ impl Session {
         }
         self.harbour.departed(self.connection, reason);
     }
+}
+
+/// What answers a durable publish with a reply subject once it is synced.
+fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>) -> Done {
+    let harbour = harbour.clone();
+    Box::new(move |stored| match stored {
+        Ok(seq) => harbour.publish_bytes(&reply, format!("{{\"seq\":{seq}}}").as_bytes()),
+        Err(error) => harbour.publish_bytes(&reply, &refusal(&error)),
+    })
 }
 
 /// The answer to a durable publish that was not stored.

@@ -409,13 +409,20 @@ impl Raw {
         self.stream.get_mut().write_all(bytes.as_ref())
     }
 
-    /// The next line without its end; empty at the end of the connection.
-    pub fn line(&mut self) -> String {
+    /// The next line without its end; `None` at the end of the connection.
+    pub fn next_line(&mut self) -> Option<String> {
         let mut line = Vec::new();
         // A reset reads like an end.
         let _ = self.stream.read_until(b'\n', &mut line);
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
-        String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
+        let text = line.strip_suffix(b"\n")?;
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The next line, which there must be.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        self.next_line().expect("the connection ended")
     }
 
     /// Everything until the connection ends.
@@ -430,10 +437,10 @@ impl Raw {
         self.send("PING\r\n");
         let mut lines = Vec::new();
         loop {
-            match self.line() {
-                line if line == "PONG" => return lines,
-                line if line.is_empty() => panic!("the connection ended after {lines:?}"),
-                line => lines.push(line),
+            match self.next_line() {
+                Some(line) if line == "PONG" => return lines,
+                Some(line) => lines.push(line),
+                None => panic!("the connection ended after {lines:?}"),
             }
         }
     }

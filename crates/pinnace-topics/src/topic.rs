@@ -1,0 +1,135 @@
+//! The grammar of topics and patterns, and the plain definition of a match.
+//!
+//! Invariant: `matches` is the truth that the routing tree is tested against. A topic is tokens
+//! split by dots; in a pattern the token `*` stands for one token and a last token `>` for one or
+//! more. A star inside a longer token is an ordinary character.
+
+use crate::limits::{TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX};
+
+/// Whether a message may be published to `topic`. Wildcard tokens are allowed and mean themselves.
+#[must_use]
+pub fn is_valid_topic(topic: &[u8]) -> bool {
+    topic.len() <= TOPIC_BYTES_MAX
+        && topic.iter().filter(|&&byte| byte == b'.').count() < TOPIC_TOKENS_MAX
+        && topic.split(|&byte| byte == b'.').all(is_token)
+}
+
+/// Whether `pattern` may be subscribed to.
+#[must_use]
+pub fn is_valid_pattern(pattern: &[u8]) -> bool {
+    let mut tokens = pattern.split(|&byte| byte == b'.').rev();
+    is_valid_topic(pattern) && {
+        tokens.next();
+        tokens.all(|token| token != b">")
+    }
+}
+
+/// Whether `pattern` matches more than one topic.
+#[must_use]
+pub fn has_wildcards(pattern: &[u8]) -> bool {
+    pattern
+        .split(|&byte| byte == b'.')
+        .any(|token| token == b"*")
+        || pattern == b">"
+        || pattern.ends_with(b".>")
+}
+
+/// Whether a message published to `topic` matches `pattern`. Both must be valid.
+#[must_use]
+pub fn matches(pattern: &[u8], topic: &[u8]) -> bool {
+    let mut wanted = pattern.split(|&byte| byte == b'.').peekable();
+    let mut tokens = topic.split(|&byte| byte == b'.');
+    loop {
+        match (wanted.next(), tokens.next()) {
+            (None, None) => return true,
+            (Some(b">"), Some(_)) if wanted.peek().is_none() => return true,
+            (Some(want), Some(token)) if want == b"*" || want == token => {}
+            _ => return false,
+        }
+    }
+}
+
+fn is_token(token: &[u8]) -> bool {
+    !token.is_empty()
+        && !token
+            .iter()
+            .any(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grammar() {
+        for (text, topic, pattern, wild) in [
+            ("a", true, true, false),
+            ("a.b.c", true, true, false),
+            ("a.*", true, true, true),
+            ("*", true, true, true),
+            (">", true, true, true),
+            ("a.>", true, true, true),
+            ("a.>.b", true, false, false),
+            (">.a", true, false, false),
+            ("foo*", true, true, false),
+            ("*foo.b>", true, true, false),
+            ("über.straße", true, true, false),
+            ("", false, false, false),
+            (".", false, false, false),
+            ("a.", false, false, false),
+            (".a", false, false, false),
+            ("a..b", false, false, false),
+            ("a b", false, false, false),
+            ("a\tb", false, false, false),
+            ("a\r", false, false, false),
+            ("a\n", false, false, false),
+            ("a\0", false, false, false),
+        ] {
+            assert_eq!(is_valid_topic(text.as_bytes()), topic, "topic {text:?}");
+            assert_eq!(
+                is_valid_pattern(text.as_bytes()),
+                pattern,
+                "pattern {text:?}"
+            );
+            assert_eq!(has_wildcards(text.as_bytes()), wild, "wildcards {text:?}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_the_limit_and_one_beyond() {
+        assert!(is_valid_topic(&[b'a'; TOPIC_BYTES_MAX]));
+        assert!(!is_valid_topic(&[b'a'; TOPIC_BYTES_MAX + 1]));
+        let tokens = |n| vec!["a"; n].join(".");
+        assert!(is_valid_topic(tokens(TOPIC_TOKENS_MAX).as_bytes()));
+        assert!(!is_valid_topic(tokens(TOPIC_TOKENS_MAX + 1).as_bytes()));
+    }
+
+    #[test]
+    fn matching() {
+        for (pattern, topic, expected) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a", "a.b", false),
+            ("a.b", "a", false),
+            ("*", "a", true),
+            ("*", "a.b", false),
+            ("a.*.c", "a.b.c", true),
+            ("a.*.c", "a.b.d", false),
+            (">", "a", true),
+            (">", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.>", "a.b", true),
+            ("a.>", "a.b.c", true),
+            ("a.*", "a.*", true),
+            ("a.>", "a.>", true),
+            ("foo*", "foo*", true),
+            ("foo*", "foobar", false),
+        ] {
+            assert_eq!(
+                matches(pattern.as_bytes(), topic.as_bytes()),
+                expected,
+                "{pattern} {topic}"
+            );
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Integration tests of topics, on the twin disk of `pinnace-log`.
+//!
+//! One binary: a module per promise. `harness` waits for events, never for time.
+
+// Clippy's leave for tests covers test functions, not the helpers they share.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod exercise;
+mod harness;
+mod live;
+mod model;
+mod queues;
+mod reclaim;
+mod space;

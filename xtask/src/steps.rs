@@ -1,0 +1,142 @@
+//! `cargo xtask test`: everything that must hold before a commit is shared, in one go.
+//!
+//! Invariant: the first step that fails ends it, and the last line says how many passed or which
+//! command repeats the failure.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::tidy;
+
+/// One step: what it is called and how it is repeated.
+struct Step {
+    name: &'static str,
+    environment: Option<(&'static str, &'static str)>,
+    words: Vec<&'static str>,
+}
+
+impl Step {
+    fn cargo(name: &'static str, words: &[&'static str]) -> Self {
+        Self {
+            name,
+            environment: None,
+            words: words.to_vec(),
+        }
+    }
+
+    /// As it would be typed.
+    fn command(&self) -> String {
+        let environment = self
+            .environment
+            .map(|(name, value)| format!("{name}=\"{value}\" "));
+        format!(
+            "{}cargo {}",
+            environment.unwrap_or_default(),
+            self.words.join(" ")
+        )
+    }
+
+    fn run(&self, root: &Path) -> Result<bool> {
+        if self.words == ["xtask", "tidy"] {
+            return Ok(tidy::command(root)
+                .inspect_err(|error| eprintln!("{error:#}"))
+                .is_ok());
+        }
+        let mut command = Command::new(env!("CARGO"));
+        command.args(&self.words).current_dir(root);
+        command.envs(self.environment);
+        Ok(command.status()?.success())
+    }
+}
+
+fn steps(nextest: bool) -> Vec<Step> {
+    let tests: &[&str] = match nextest {
+        true => &["nextest", "run", "--workspace"],
+        false => &["test", "--workspace", "--lib", "--bins", "--tests"],
+    };
+    let mut documentation = Step::cargo(
+        "documentation",
+        &["doc", "--workspace", "--no-deps", "--quiet"],
+    );
+    documentation.environment = Some(("RUSTDOCFLAGS", "-D warnings"));
+    vec![
+        Step::cargo("format", &["fmt", "--all", "--check"]),
+        Step::cargo(
+            "clippy",
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+        Step::cargo("tidy", &["xtask", "tidy"]),
+        Step::cargo("tests", tests),
+        Step::cargo("doctests", &["test", "--workspace", "--doc", "--quiet"]),
+        documentation,
+    ]
+}
+
+/// Runs all steps.
+pub(crate) fn test(root: &Path) -> Result<()> {
+    let nextest = Command::new(env!("CARGO"))
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    let mut lines = Vec::new();
+    for step in steps(nextest) {
+        println!("==> {}: {}", step.name, step.command());
+        let before = Instant::now();
+        let passed = step.run(root)?;
+        let verdict = if passed { "passed" } else { "FAILED" };
+        lines.push(line(step.name, verdict, before.elapsed()));
+        if !passed {
+            lines.iter().for_each(|line| println!("{line}"));
+            bail!(
+                "{} steps passed, 1 failed; repeat it with: {}",
+                lines.len() - 1,
+                step.command()
+            );
+        }
+    }
+    lines.iter().for_each(|line| println!("{line}"));
+    println!("{} steps passed, 0 failed", lines.len());
+    Ok(())
+}
+
+fn line(name: &str, verdict: &str, time: Duration) -> String {
+    format!("{name:<14} {verdict}  {:>6.1} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_repeated_by_what_it_prints() {
+        let steps = steps(false);
+        let commands: Vec<String> = steps.iter().map(Step::command).collect();
+        assert_eq!(commands[0], "cargo fmt --all --check");
+        assert_eq!(
+            commands[5],
+            "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps --quiet"
+        );
+        assert!(commands[1].ends_with("-D warnings"));
+    }
+
+    #[test]
+    fn a_failing_step_is_seen_to_fail() {
+        let step = Step::cargo("none", &["no-such-command-of-cargo"]);
+        assert!(!step.run(&crate::root()).unwrap());
+        let step = Step::cargo("version", &["--version"]);
+        assert!(step.run(&crate::root()).unwrap());
+    }
+}
