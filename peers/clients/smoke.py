@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 
 import nats
@@ -100,8 +101,7 @@ async def publish_and_subscribe(server):
 async def headers(server):
     one = await connect(server, "headers")
     subscription = await one.subscribe("smoke.headers")
-    sent = {"Trace": "abc", "Empty-Ish": "0", "Ümlaut": "ß"}
-    sent = {key: value for key, value in sent.items() if key.isascii()}
+    sent = {"Trace": "abc", "Another": "0; with=signs, and blanks"}
     await one.publish("smoke.headers", b"body", headers=sent)
     message = await subscription.next_msg(PATIENCE_S)
     same(message.headers, sent)
@@ -248,7 +248,7 @@ async def run(program: Path) -> int:
     server = Server(program)
     try:
         await server.ready()
-        print(f"nats-py {nats.__version__ if hasattr(nats, '__version__') else ''}".strip())
+        print(f"nats-py {version('nats-py')}, Python {sys.version.split()[0]}")
         for check in CHECKS:
             name = check.__name__.replace("_", " ")
             try:

@@ -1,9 +1,11 @@
 //! `pinnace bench`, telling nobody (`--offline`) or a server on the same machine.
 //!
-//! It stops by the clock, in the middle of a file; so that every side counts whole, synced files, the
-//! throughput is taken from its event log: bytes of all rollovers, up to the last of them. CPU of the
-//! writing thread is the worker's own figure in the stop event; CPU of the process includes the
-//! calibration before the run, whose bytes are not counted.
+//! It stops by the clock, the peers by count. So that every side is timed over the same bytes, its
+//! clock is read at the rollover that completes the count; a run that was too slow to get there
+//! counts the files it completed over the whole of its time. (Stopping every run at the last rollover
+//! before its end instead would leave out the slow end of a run that meets cold memory.) CPU of the
+//! writing thread is the worker's own figure in the stop event, over all it wrote; CPU of the process
+//! includes the calibration before the run, whose bytes are not counted.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,12 +50,15 @@ impl Writer for Pinnace {
         };
         for event in &events {
             match &event.body {
-                Body::Rollover(rollover) => {
+                Body::Rollover(rollover) if rollover.number <= task.files => {
                     outcome.bytes += rollover.bytes;
                     outcome.seconds = event.elapsed_us as f64 / 1e6;
                 }
                 Body::Stopped(stopped) => {
                     ensure!(stopped.reason == StopReason::Completed, "{stopped:?}");
+                    if outcome.bytes < task.files * task.file_bytes {
+                        outcome.seconds = stopped.ran_us as f64 / 1e6;
+                    }
                     let cpu_us: u64 = stopped.workers.iter().map(|worker| worker.cpu_us).sum();
                     outcome.thread_cpu_s = Some(cpu_us as f64 / 1e6);
                     outcome.cpu_bytes = stopped.workers.iter().map(|worker| worker.bytes).sum();
