@@ -32,6 +32,7 @@ class Server:
         self.folder = tempfile.TemporaryDirectory(prefix="peers-clients-")
         arguments = [program, "serve", "--json", "--data", "data"]
         arguments += ["--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"]
+        arguments += ["--exit-when-idle", "10m"]  # should this program be killed
         self.errors = open(Path(self.folder.name) / "stderr", "w+b")
         self.process = subprocess.Popen(
             arguments,

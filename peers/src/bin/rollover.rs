@@ -33,8 +33,12 @@ struct Arguments {
     /// The engine's example program, for the side `engine`
     #[arg(long, default_value = "../target/release/examples/rollover")]
     engine: PathBuf,
-    /// Sides, ours first: pinnace (offline), server (pinnace telling one), engine, fio, dd
-    #[arg(long, value_delimiter = ',', default_value = "pinnace,server,fio,dd")]
+    /// Sides, ours first: pinnace (offline), server (pinnace telling one), engine, fio, fio1, dd
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "pinnace,server,fio,fio1,dd"
+    )]
     sides: Vec<String>,
     /// Directory on the file system under test; a folder is made in it and removed
     #[arg(long, default_value = "target")]
@@ -173,7 +177,10 @@ fn sides(arguments: &Arguments, data: &Path) -> Result<(Sides, Option<Served>)> 
             "engine" => Box::new(Engine {
                 program: arguments.engine.canonicalize().context("--engine")?,
             }),
-            "fio" => Box::new(Fio),
+            "fio" => Box::new(Fio {
+                files_per_loop: FILES_AT_ONCE,
+            }),
+            "fio1" => Box::new(Fio { files_per_loop: 1 }),
             "dd" => Box::new(Dd),
             other => anyhow::bail!("--sides: there is no side `{other}`"),
         });

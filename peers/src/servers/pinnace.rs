@@ -11,6 +11,9 @@ use serde_json::Value;
 use super::Served;
 use crate::limits::SERVER_READY_MAX;
 
+/// How long the server stays without clients: longer than any side without one runs.
+const IDLE_MAX: &str = "10m";
+
 /// Starts the server and waits until it says where its doors are.
 ///
 /// # Errors
@@ -23,6 +26,8 @@ pub fn start(program: &Path, data: &Path) -> Result<Served> {
         .current_dir(data)
         .args(["serve", "--json", "--data", "data"])
         .args(["--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"])
+        // Should this program be killed, its server does not stay for ever.
+        .args(["--exit-when-idle", IDLE_MAX])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr)
