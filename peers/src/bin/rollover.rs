@@ -1,7 +1,7 @@
 //! The cost of observing: the same rollover job by `pinnace bench`, `fio` and `dd`, interleaved.
 //!
 //! Each case has one warm-up round that is not counted and then rounds in which every side runs
-//! once, another side first each time. Ratios are taken within a round, so that what the machine did
+//! once, in an order of its own. Ratios are taken within a round, so that what the machine did
 //! meanwhile hits both sides; the medians of the ratios are the result.
 
 use std::collections::BTreeMap;
@@ -205,9 +205,8 @@ fn measure(case: &Case, arguments: &Arguments, sides: &mut Sides) -> Result<Meas
     let mut measured: BTreeMap<String, Vec<Outcome>> = BTreeMap::new();
     let count = sides.len();
     for round in 0..=arguments.rounds {
-        for turn in 0..count {
-            // The warm-up goes in order: ours says how many files there are to write.
-            let side = &mut sides[(turn + round) % count];
+        for (turn, index) in order(count, round).into_iter().enumerate() {
+            let side = &mut sides[index];
             let folder = tempfile::tempdir_in(&arguments.dir)?;
             rustix::fs::sync();
             memory::prewarm((FILES_AT_ONCE + 1) * case.file_bytes + case.chunk_bytes);
@@ -240,6 +239,21 @@ fn measure(case: &Case, arguments: &Arguments, sides: &mut Sides) -> Result<Meas
         files_of_peers: files,
         sides: measured,
     })
+}
+
+/// The order of the sides in a round. The warm-up goes in order: ours says how many files there are to
+/// write. Later rounds change who comes first and who comes after whom, since a run also inherits the
+/// memory and the disk that the one before it left.
+fn order(count: usize, round: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut random = round as u64;
+    for last in (1..count).rev().filter(|_| round > 0) {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        order.swap(last, (random >> 33) as usize % (last + 1));
+    }
+    order
 }
 
 /// The sides that are ours; all others are peers.
@@ -326,4 +340,36 @@ fn page(raw: &Raw<'_>, rounds: usize) -> String {
         raw.versions.join(", "),
         sections.join("\n"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_side_runs_once_a_round_and_not_always_after_the_same() {
+        assert_eq!(order(5, 0), [0, 1, 2, 3, 4]);
+        let mut pairs = std::collections::HashSet::new();
+        for round in 1..=5 {
+            let order = order(5, round);
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3, 4]);
+            pairs.extend(order.windows(2).map(|pair| (pair[0], pair[1])));
+        }
+        // Five rounds of four neighbours; a mere rotation would know five pairs.
+        assert!(pairs.len() >= 12, "{pairs:?}");
+    }
+
+    #[test]
+    fn cases_are_checked() {
+        let case = parse_case("10M/60M/direct").unwrap();
+        assert_eq!(
+            (case.chunk_bytes, case.file_bytes, case.direct),
+            (10 << 20, 60 << 20, true)
+        );
+        for bad in ["10M", "10M/64M", "10M/60M/sync", "x/60M"] {
+            assert!(parse_case(bad).is_err(), "{bad}");
+        }
+    }
 }
