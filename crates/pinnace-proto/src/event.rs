@@ -283,7 +283,8 @@ pub struct Stopped {
     pub files_removed: u64,
     /// Data files left in place (asked for, or could not be removed).
     pub files_left: u64,
-    /// CPU time of the whole process, microseconds.
+    /// CPU time of the whole process since it began, microseconds: its start and its calibration
+    /// included, which in a short run are a good part of it.
     pub process_cpu_us: u64,
     /// Largest resident memory of the process, bytes.
     pub peak_rss_bytes: u64,
