@@ -46,9 +46,9 @@ pub(super) async fn publish(
         let mut batch = Batch::default();
         let mut stored = None;
         let done = || -> Option<Done> {
-            let (done, waits) = oneshot::channel();
+            let (done, waits) = told_once_synced();
             stored = Some(waits);
-            Some(Box::new(move |result| drop(done.send(result))))
+            Some(done)
         };
         let published =
             context
@@ -133,16 +133,11 @@ pub(super) async fn subscribe(
             }
         };
     }
-    let (done, stored) = oneshot::channel();
+    let (done, stored) = told_once_synced();
     context
         .harbour
         .broker
-        .create_queue(
-            topic.as_bytes(),
-            subscriber,
-            start,
-            Box::new(|result| drop(done.send(result))),
-        )
+        .create_queue(topic.as_bytes(), subscriber, start, done)
         .map_err(queue_failure)?;
     synced(stored).await?;
     Ok(answer::empty())
@@ -155,15 +150,11 @@ pub(super) async fn unsubscribe(
     subscriber: &str,
 ) -> Result<Answer, Failure> {
     permit(context, Action::Subscribe)?;
-    let (done, stored) = oneshot::channel();
+    let (done, stored) = told_once_synced();
     let existed = context
         .harbour
         .broker
-        .delete_queue(
-            topic.as_bytes(),
-            subscriber,
-            Box::new(|result| drop(done.send(result))),
-        )
+        .delete_queue(topic.as_bytes(), subscriber, done)
         .map_err(queue_failure)?;
     if !existed {
         return Err(no_such_subscription(topic, subscriber));
@@ -338,6 +329,13 @@ fn permit(context: &Context, action: Action) -> Result<(), Failure> {
     } else {
         Err(Failure::forbidden())
     }
+}
+
+/// A callback for the broker, and where its word arrives.
+fn told_once_synced() -> (Done, oneshot::Receiver<Result<u64, StoreError>>) {
+    let (tell, told) = oneshot::channel();
+    // The request may have been given up meanwhile.
+    (Box::new(|result| drop(tell.send(result))), told)
 }
 
 async fn synced(stored: oneshot::Receiver<Result<u64, StoreError>>) -> Result<u64, Failure> {

@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: Arguments, mut context: Context<'_>) -> Result<u8> 
     }
     let request = typed(arguments, &mut context.layers);
     let orders = resolve(&request, &context.layers)?;
-    let ended = run_orders(&orders, &context)?;
+    let code = run_orders(&orders, &context)?;
     if let Some(Order {
         server: Some(server),
         run,
@@ -106,18 +106,13 @@ pub(crate) fn run(arguments: Arguments, mut context: Context<'_>) -> Result<u8> 
             "run {run} is kept by {server}: pinnace runs show {run}"
         ));
     }
-    Ok(ended.code)
+    Ok(code)
 }
 
-/// A run that was carried out.
-pub(crate) struct Run {
-    pub(crate) code: u8,
-}
-
-/// Carries the orders out and reports.
-pub(crate) fn run_orders(orders: &[Order], context: &Context<'_>) -> Result<Run> {
+/// Carries the orders out, reports, and says with which code the process ends.
+pub(crate) fn run_orders(orders: &[Order], context: &Context<'_>) -> Result<u8> {
     let Some(first) = orders.first() else {
-        return Ok(Run { code: DONE });
+        return Ok(DONE);
     };
     let output = context.output;
     let mut watcher = Watcher {
@@ -161,7 +156,7 @@ pub(crate) fn run_orders(orders: &[Order], context: &Context<'_>) -> Result<Run>
             first.run
         ));
     }
-    Ok(Run { code })
+    Ok(code)
 }
 
 fn undelivered(ended: &Ended, output: &Output) -> u8 {

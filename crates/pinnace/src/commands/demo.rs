@@ -110,7 +110,7 @@ fn show(context: &Context<'_>, server: &Server, work: &Path, run_time: Duration)
         "  pinnace --server {} sub 'pinnace.bench.>'",
         api.base()
     ));
-    bench::run_orders(&orders, context).map(|run| run.code)
+    bench::run_orders(&orders, context)
 }
 
 /// A queue in five lines: subscribe, publish, fetch.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{finish, pinnace, run, signal, wait_for};
+use crate::support::{Done, finish, in_own_mounts, pinnace, run, signal, wait_for};
 
 /// A job that is over quickly.
 const SMALL: [&str; 7] = [
@@ -78,6 +78,19 @@ fn bad_jobs_are_refused_with_what_was_wrong_and_what_to_do() {
         run(folder.path(), &arguments).expect(code, &parts);
     }
     assert_eq!(data_files(folder.path()), 0);
+}
+
+#[test]
+fn a_path_that_is_read_only_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = pinnace(folder.path());
+    bench.args(["bench", "--offline", "--path", "fixed"]);
+    let setup = "mkdir fixed && mount -t tmpfs -o ro,size=1g none fixed";
+    let output = in_own_mounts(setup, &bench)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    Done::of(&output, &["bench"]).expect(1, &["`fixed`", "no files can be made", "permissions"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Server, wait_for};
+use crate::support::{Server, in_own_mounts, wait_for};
 
 fn segments(server: &Server) -> Vec<std::path::PathBuf> {
     let mut segments: Vec<_> = std::fs::read_dir(server.data().join("log"))
@@ -67,18 +67,8 @@ fn a_torn_tail_is_cut_without_complaint() {
 /// A file system of its own for the data, small enough to fill: in a mount namespace, so that it
 /// goes with the server.
 fn server_on_a_small_disk(megabytes: u32) -> Server {
-    let program = env!("CARGO_BIN_EXE_pinnace");
-    let root = rustix::process::geteuid().is_root();
-    let flags = if root { "-m" } else { "-mUr" };
-    let script = format!(
-        "mkdir -p data && mount -t tmpfs -o size={megabytes}m none data && exec {program} \"$@\""
-    );
-    Server::wrapped(|command| {
-        let mut wrapped = Command::new("unshare");
-        wrapped.args([flags, "sh", "-ec", &script, "sh"]);
-        wrapped.args(command.get_args());
-        wrapped
-    })
+    let setup = format!("mkdir -p data && mount -t tmpfs -o size={megabytes}m none data");
+    Server::wrapped(|command| in_own_mounts(&setup, command))
 }
 
 #[test]

@@ -275,6 +275,17 @@ fn launch(folder: &Path, mut command: Command) -> (Child, String, String) {
     )
 }
 
+/// The same command in a mount namespace of its own, in which `setup` was run: what it mounts is
+/// gone with the process.
+pub fn in_own_mounts(setup: &str, command: &Command) -> Command {
+    let root = rustix::process::geteuid().is_root();
+    let script = format!("{setup} && exec \"$@\"");
+    let mut wrapped = Command::new("unshare");
+    wrapped.args([if root { "-m" } else { "-mUr" }, "sh", "-ec", &script, "sh"]);
+    wrapped.arg(command.get_program()).args(command.get_args());
+    wrapped
+}
+
 /// Sends a signal to a process by its id.
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
