@@ -58,7 +58,10 @@ impl Round<'_> {
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut lines = BufReader::new(stream.try_clone()?).lines();
         let inbox = format!("inbox.{publisher}");
-        write!(stream, "CONNECT {{\"verbose\":false}}\r\nSUB {inbox}.* 1\r\n")?;
+        write!(
+            stream,
+            "CONNECT {{\"verbose\":false}}\r\nSUB {inbox}.* 1\r\n"
+        )?;
         let mut under_way = 0;
         loop {
             let mut batch = String::new();
