@@ -14,6 +14,7 @@ mod broker;
 mod error;
 mod limits;
 mod live;
+mod page;
 mod publisher;
 mod queues;
 mod reclaim;
@@ -33,6 +34,7 @@ pub use limits::{
     TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX,
 };
 pub use live::{Batch, Flush, Message, Sink};
+pub use page::Page;
 pub use publisher::{Published, Publisher};
 pub use queues::{Done, Peeked, Start, Stored, TakeDone, Wake, WakeId};
 pub use replay::Recovery;

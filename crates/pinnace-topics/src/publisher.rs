@@ -89,7 +89,10 @@ impl Publisher {
         }
         let set = Arc::clone(set);
         let (set, seq) = store(&self.inner, set, self.generation, message, done)?;
-        let live = set.deliver(message, skip_owner, batch);
+        let live = match seq {
+            Some(seq) => set.deliver_kept(message, seq, skip_owner, batch),
+            None => set.deliver(message, skip_owner, batch),
+        };
         Ok(Published {
             live,
             queues: set.queues.len() as u32,

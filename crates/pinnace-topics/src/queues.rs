@@ -62,7 +62,7 @@ pub type Wake = Box<dyn FnOnce() + Send>;
 
 /// A wake that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WakeId(u64);
+pub struct WakeId(pub(crate) u64);
 
 impl Broker {
     /// Creates a durable queue. Returns false when it existed, whatever it started with. `done` is
@@ -476,7 +476,7 @@ fn take(
 }
 
 /// Reads messages; those that are damaged are left out and counted.
-fn read(inner: &Inner, places: &[(u64, Option<Position>)]) -> (Vec<Stored>, u64) {
+pub(crate) fn read(inner: &Inner, places: &[(u64, Option<Position>)]) -> (Vec<Stored>, u64) {
     let mut messages = Vec::with_capacity(places.len());
     let mut damaged = 0;
     for (seq, position) in places {

@@ -31,6 +31,8 @@ pub struct Recovery {
 pub(crate) struct Replay {
     pub(crate) state: State,
     placeholders: HashSet<u32>,
+    /// Number of the first message that is not a copy: all later ones are in this log.
+    first_seq: Option<u64>,
 }
 
 impl Replay {
@@ -38,6 +40,7 @@ impl Replay {
         Replay {
             state: State::new(),
             placeholders: HashSet::new(),
+            first_seq: None,
         }
     }
 
@@ -52,6 +55,9 @@ impl Replay {
                 ..
             } => {
                 self.see_seq(seq);
+                if !copy && self.first_seq.is_none() {
+                    self.first_seq = Some(seq);
+                }
                 for id in &queues {
                     self.see_queue(*id);
                 }
@@ -121,6 +127,10 @@ impl Replay {
             routes.add_queue(&queue.pattern, *id);
         }
         self.state.durable_seq = self.state.next_seq - 1;
+        // What went with dropped segments, or with damage, left no trace here.
+        let known_from = self.first_seq.filter(|_| log.damage.is_empty());
+        let unknown_through = known_from.unwrap_or(self.state.next_seq) - 1;
+        self.state.dropped.forget_through(unknown_through);
         self.state.reclaim.due = true;
         let recovery = Recovery {
             log,

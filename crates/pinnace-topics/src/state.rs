@@ -12,6 +12,7 @@ use std::sync::Arc;
 use pinnace_log::{Lsn, Position};
 
 use crate::error::StoreError;
+use crate::page::Dropped;
 use crate::queues::{Done, TakeCell, Wake, WakeId};
 use crate::routing::Routes;
 
@@ -166,6 +167,10 @@ pub(crate) struct State {
     pub(crate) durable_seq: u64,
     pub(crate) next_wake: u64,
     pub(crate) reclaim: Reclaim,
+    /// Messages that are stored no more.
+    pub(crate) dropped: Dropped,
+    /// Those who wait until the records up to theirs are durable or refused.
+    pub(crate) settling: VecDeque<(Lsn, Done)>,
     /// The segment of the latest durable record.
     pub(crate) active_segment: u32,
     /// For encoding records.
@@ -390,10 +395,16 @@ impl State {
         }
     }
 
+    /// A message is needed no longer.
     fn forget(&mut self, seq: u64) {
-        let Some(entry) = self.messages.remove(&seq) else {
-            return;
-        };
+        if let Some(entry) = self.remove(seq) {
+            self.dropped.note(&entry.topic, seq);
+        }
+    }
+
+    /// Takes a message out of the index.
+    fn remove(&mut self, seq: u64) -> Option<Entry> {
+        let entry = self.messages.remove(&seq)?;
         if let Some(usage) = self.topics.get_mut(&entry.topic) {
             usage.messages -= 1;
             usage.bytes -= u64::from(entry.bytes);
@@ -402,6 +413,7 @@ impl State {
             }
         }
         self.displace(entry.position, entry.bytes);
+        Some(entry)
     }
 
     /// Takes a message that cannot be read away from every queue.
@@ -430,9 +442,17 @@ impl State {
             self.active_segment = position.segment;
             self.reclaim.due = true;
         }
-        let Some(Pending { op, .. }) = self.pending.pop_front() else {
+        let Some(Pending { op, lsn }) = self.pending.pop_front() else {
             return;
         };
+        self.commit_op(op, position, calls);
+        while self.settling.front().is_some_and(|(last, _)| *last <= lsn) {
+            let settled = self.settling.pop_front();
+            calls.extend(settled.map(|(_, done)| Call::Done(done, Ok(self.durable_seq))));
+        }
+    }
+
+    fn commit_op(&mut self, op: Op, position: Position, calls: &mut Vec<Call>) {
         match op {
             Op::Publish { seq, queues, done } => {
                 self.durable_seq = seq;
@@ -492,6 +512,13 @@ impl State {
         }
         // Told in the order in which they were asked.
         calls[from..].reverse();
+        // Those who wait for the last record that stands have been told when it was committed.
+        let seq = self.durable_seq;
+        calls.extend(
+            self.settling
+                .drain(..)
+                .map(|(_, done)| Call::Done(done, Ok(seq))),
+        );
     }
 
     fn undo(&mut self, op: Op, error: &StoreError, routes: &Routes, calls: &mut Vec<Call>) {
@@ -555,7 +582,7 @@ impl State {
             }
         }
         entry.held = 0;
-        self.forget(seq);
+        self.remove(seq);
     }
 
     /// The log has failed: everybody who waits for anything is told.
@@ -582,6 +609,8 @@ impl State {
         for queue in self.queues.values_mut() {
             calls.extend(queue.wakes.drain(..).map(|(_, wake)| Call::Wake(wake)));
         }
+        let failed = |(_, done)| Call::Done(done, Err(error.clone()));
+        calls.extend(self.settling.drain(..).map(failed));
     }
 
     /// Whether a take would find something in the queue.

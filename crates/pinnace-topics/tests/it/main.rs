@@ -9,6 +9,7 @@ mod exercise;
 mod harness;
 mod live;
 mod model;
+mod pages;
 mod queues;
 mod reclaim;
 mod space;
