@@ -11,6 +11,7 @@ use pinnace_topics::{
 use tokio::sync::{Notify, watch};
 
 use crate::collector::Command;
+use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
 use crate::roster::Roster;
 
@@ -30,6 +31,8 @@ pub(crate) struct Harbour {
     pub(crate) stopping: watch::Sender<bool>,
     /// What storage problems were found when the log was opened, for health.
     pub(crate) damage: Vec<String>,
+    /// Which stream reads each queue.
+    pub(crate) queue_streams: Arc<QueueStreams>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
 }
@@ -53,6 +56,7 @@ impl Harbour {
             drained: Arc::new(Notify::new()),
             stopping: watch::Sender::new(false),
             damage,
+            queue_streams: Arc::default(),
             next_connection: AtomicU64::new(1),
             own_publisher,
         }

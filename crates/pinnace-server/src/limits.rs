@@ -21,6 +21,23 @@ pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Buffer for the head of one HTTP request, bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// A stream whose client is further behind than this is ended, bytes.
+pub const STREAM_PENDING_BYTES_MAX: usize = 8 << 20;
+/// A publisher pauses while a stream is further behind than this, bytes.
+pub const STREAM_PENDING_BYTES_PAUSE: usize = 2 << 20;
+/// Stored messages a stream reads and sends at a time.
+pub const STREAM_PAGE_MESSAGES: usize = 64;
+/// Silence of a stream before a sign of life, unless its client asks for another.
+pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Shortest time between signs of life.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+/// Longest time between signs of life.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(600);
+/// A stream that was ended because its client does not read is cut after this.
+pub const FAREWELL_MAX: Duration = Duration::from_secs(5);
+/// An HTTP connection whose peer acknowledges nothing for this long is gone.
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+
 /// Bytes read from a NATS connection at a time.
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.
@@ -51,3 +68,5 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(PENDING_BYTES_PAUSE < PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < PENDING_BYTES_PAUSE);
+const _: () = assert!(STREAM_PENDING_BYTES_PAUSE < STREAM_PENDING_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < STREAM_PENDING_BYTES_MAX);

@@ -19,6 +19,7 @@ mod leases;
 mod lending;
 mod limits;
 mod live;
+mod page;
 mod paged;
 mod publisher;
 mod queue;
@@ -45,9 +46,10 @@ pub use limits::{
     QUEUE_NAME_BYTES_MAX, QUEUES_DEFAULT, TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX,
 };
 pub use live::{Batch, Flush, Message, Sink};
+pub use page::{Page, Peeked};
 pub use publisher::{Published, Publisher};
 pub use queue::{Overflow, QueueOptions};
-pub use queues::{Done, Peeked, Start, Wake, WakeId};
+pub use queues::{Done, Start, Wake, WakeId};
 pub use replay::Recovery;
 pub use routing::SubscriptionId;
 pub use status::{QueueStatus, StorageState, TopicStatus};

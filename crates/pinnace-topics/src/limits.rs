@@ -51,6 +51,9 @@ pub(crate) const RECLAIM_RESERVE_DIVISOR: u64 = 8;
 /// Connections in a batch before doubles are removed for the first time.
 pub(crate) const BATCH_SWEEP_MIN: usize = 64;
 
+/// Stored messages that one page looks at, so that a reader of a rare topic holds nobody up.
+pub(crate) const PAGE_SCAN_MAX: usize = 65_536;
+
 const _: () = assert!(TOPIC_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(QUEUE_NAME_BYTES_MAX <= u16::MAX as usize);
 

@@ -130,7 +130,10 @@ impl Publisher {
         let set = Arc::clone(set);
         match store(&self.inner, set, self.generation, message, id, done)? {
             Outcome::New { set, seq } => Ok(Published {
-                live: set.deliver(message, skip_owner, batch),
+                live: match seq {
+                    Some(seq) => set.deliver_kept(message, seq, skip_owner, batch),
+                    None => set.deliver(message, skip_owner, batch),
+                },
                 queues: set.queues.len() as u32,
                 seq,
                 duplicate: false,

@@ -33,6 +33,8 @@ pub(crate) struct Replay {
     state: State,
     placeholders: HashSet<u32>,
     identity_window_us: u64,
+    /// Number of the first message that is not a copy: all later ones are in this log.
+    first_seq: Option<u64>,
 }
 
 impl Replay {
@@ -41,6 +43,7 @@ impl Replay {
             state: State::new(),
             placeholders: HashSet::new(),
             identity_window_us,
+            first_seq: None,
         }
     }
 
@@ -127,6 +130,10 @@ impl Replay {
             routes.add_queue(&queue.pattern, id as u32);
         }
         self.state.durable_seq = self.state.next_seq - 1;
+        // What went with dropped segments, or with damage, left no trace here.
+        let known_from = self.first_seq.filter(|_| log.damage.is_empty());
+        let unknown_through = known_from.unwrap_or(self.state.next_seq) - 1;
+        self.state.index.gone.forget_through(unknown_through);
         self.state.index.reclaim_due = true;
         let recovery = Recovery {
             log,
@@ -145,6 +152,9 @@ impl Replay {
         bytes: u32,
     ) {
         self.see_seq(seq);
+        if !copy && self.first_seq.is_none() {
+            self.first_seq = Some(seq);
+        }
         for id in queues {
             self.see_queue(*id);
         }

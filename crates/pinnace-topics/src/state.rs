@@ -11,13 +11,14 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use pinnace_log::Position;
+use pinnace_log::{Lsn, Position};
 
 use crate::identity::Identities;
 use crate::index::Index;
 use crate::leases::Leases;
 use crate::paged::Paged;
 use crate::queue::Queue;
+use crate::queues::Done;
 use crate::steps::{Call, Pending};
 
 /// The progress of giving old segments back.
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub(crate) durable_seq: u64,
     pub(crate) next_wake: u64,
     pub(crate) reclaim: Reclaim,
+    /// Those who wait until the records up to theirs are durable or refused.
+    pub(crate) settling: VecDeque<(Lsn, Done)>,
     /// For encoding records.
     pub(crate) scratch: Vec<u8>,
 }
@@ -66,6 +69,7 @@ impl State {
             durable_seq: 0,
             next_wake: 0,
             reclaim: Reclaim::default(),
+            settling: VecDeque::new(),
             scratch: Vec::new(),
         }
     }

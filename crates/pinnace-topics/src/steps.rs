@@ -110,9 +110,17 @@ impl State {
             self.index.active_segment = position.segment;
             self.index.reclaim_due = true;
         }
-        let Some(Pending { op, .. }) = self.pending.pop_front() else {
+        let Some(Pending { op, lsn }) = self.pending.pop_front() else {
             return;
         };
+        self.commit_op(op, position, calls);
+        while self.settling.front().is_some_and(|(last, _)| *last <= lsn) {
+            let settled = self.settling.pop_front();
+            calls.extend(settled.map(|(_, done)| Call::Done(done, Ok(self.durable_seq))));
+        }
+    }
+
+    fn commit_op(&mut self, op: Op, position: Position, calls: &mut Vec<Call>) {
         match op {
             Op::Publish {
                 seq, queues, dones, ..
@@ -186,6 +194,10 @@ impl State {
         }
         // Told in the order in which they were asked.
         calls[from..].reverse();
+        // Those who wait for the last record that stands have been told when it was committed.
+        let seq = self.durable_seq;
+        let settled = self.settling.drain(..);
+        calls.extend(settled.map(|(_, done)| Call::Done(done, Ok(seq))));
     }
 
     fn undo(&mut self, op: Op, error: &StoreError, routes: &Routes, calls: &mut Vec<Call>) {
@@ -259,10 +271,9 @@ impl State {
 
     fn unpublish(&mut self, seq: u64, queues: &[u32]) {
         for id in queues {
-            if !self.pick(*id, &[seq]).is_empty() {
-                self.index.unpin(&[seq]);
-            }
+            self.pick(*id, &[seq]);
         }
+        self.index.remove(seq);
     }
 
     /// The log has failed: everybody who waits for anything is told.
@@ -292,6 +303,7 @@ impl State {
         for queue in self.queues.values_mut() {
             release_wakes(queue, calls);
         }
+        calls.extend(self.settling.drain(..).map(|(_, done)| refused(done)));
     }
 }
 

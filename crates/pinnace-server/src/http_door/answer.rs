@@ -4,17 +4,18 @@
 //! listed in `docs/formats/http.md`.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use pinnace_proto::api::Problem;
 use serde::Serialize;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+use super::body::Body;
+
+pub(super) type Answer = Response<Body>;
 
 /// An answer with a body of the given type.
 pub(super) fn with_body(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::from(body.into()));
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -23,7 +24,7 @@ pub(super) fn with_body(content_type: &'static str, body: impl Into<Bytes>) -> A
 
 /// 200 with an empty body.
 pub(super) fn empty() -> Answer {
-    Response::new(Full::default())
+    Response::new(Body::default())
 }
 
 /// An answer with a status and nothing else.

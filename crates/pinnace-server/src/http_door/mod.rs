@@ -4,9 +4,16 @@
 //! of connections. Each connection keeps one publisher with its match cache.
 
 mod answer;
+mod body;
+mod envelope;
+mod events;
+mod feed;
+mod line;
 mod path;
+mod queue_stream;
 mod request;
 mod runs;
+mod stream;
 mod system;
 mod topics;
 
@@ -24,15 +31,29 @@ use tokio::task::JoinSet;
 
 use crate::caller::Caller;
 use crate::harbour::Harbour;
-use crate::limits::{DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT};
+use crate::limits::{
+    DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
+};
 use answer::{Answer, Failure};
+use feed::{Feed, Form};
+use line::{Line, Socket};
 use path::Route;
+pub(crate) use queue_stream::QueueStreams;
 
 /// What a handler works with, besides the request.
 struct Context {
     harbour: Arc<Harbour>,
     caller: Caller,
     publisher: Mutex<Publisher>,
+    line: Arc<Line>,
+}
+
+impl Context {
+    /// A feed for a stream on this connection.
+    fn feed(&self, form: impl Form) -> Arc<Feed> {
+        let drained = self.harbour.drained.clone();
+        Arc::new(Feed::new(form, self.line.clone(), drained))
+    }
 }
 
 /// Accepts until the server stops, then lets open requests end.
@@ -65,10 +86,15 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         return;
     };
     let _ = stream.set_nodelay(true);
+    // A peer that is gone, or reads no more, is found out by what it does not acknowledge.
+    let _ =
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32);
+    let line = Arc::new(Line::default());
     let context = Arc::new(Context {
         caller: Caller::admit(address),
         publisher: Mutex::new(harbour.broker.publisher()),
         harbour: harbour.clone(),
+        line: line.clone(),
     });
     let service = service_fn(|request| {
         let context = context.clone();
@@ -78,10 +104,14 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Socket::new(stream, line.clone())), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = line.condemned(FAREWELL_MAX) => {
+            tracing::warn!(%address, "a stream's client does not read; its connection is cut");
+            return;
+        }
         () = harbour.stopped() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -115,13 +145,21 @@ async fn dispatch(
             let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
             system::handle(context, &segments, request).await
         }
+        Route::Pattern(pattern) => match *request.method() {
+            Method::GET if stream::is_wanted(&request) => stream::live(context, pattern, &request),
+            _ => Err(path::wildcards_refused(pattern)),
+        },
         Route::Topic(topic) => match *request.method() {
+            Method::GET if stream::is_wanted(&request) => stream::live(context, topic, &request),
             Method::POST => topics::publish(context, topic, request).await,
             Method::GET => topics::show(context, topic),
             _ => Err(Failure::method_not_allowed("GET, POST")),
         },
         Route::Queue(topic, subscriber) => match *request.method() {
             Method::POST => topics::subscribe(context, topic, subscriber, &request).await,
+            Method::GET if stream::is_wanted(&request) => {
+                queue_stream::read(context, topic, subscriber, &request)
+            }
             Method::GET => topics::fetch(context, topic, subscriber, &request).await,
             Method::DELETE => topics::unsubscribe(context, topic, subscriber).await,
             _ => Err(Failure::method_not_allowed("DELETE, GET, POST")),

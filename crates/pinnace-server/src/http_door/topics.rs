@@ -349,7 +349,7 @@ async fn synced(stored: oneshot::Receiver<Result<u64, StoreError>>) -> Result<u6
     }
 }
 
-fn no_such_subscription(topic: &str, subscriber: &str) -> Failure {
+pub(super) fn no_such_subscription(topic: &str, subscriber: &str) -> Failure {
     let detail = format!(
         "`{subscriber}` is not subscribed to `{topic}`; subscribe with POST /{topic}/{subscriber}"
     );

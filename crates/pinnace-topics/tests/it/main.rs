@@ -11,6 +11,7 @@ mod leases;
 mod limits;
 mod live;
 mod model;
+mod pages;
 mod queues;
 mod reclaim;
 mod space;

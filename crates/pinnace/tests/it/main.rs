@@ -19,4 +19,5 @@ mod lifecycle;
 mod nats;
 mod runs;
 mod storage;
+mod streams;
 mod support;
