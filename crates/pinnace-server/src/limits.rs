@@ -27,6 +27,8 @@ pub const STREAM_PENDING_BYTES_MAX: usize = 8 << 20;
 pub const STREAM_PENDING_BYTES_PAUSE: usize = 2 << 20;
 /// Stored messages a stream reads and sends at a time.
 pub const STREAM_PAGE_MESSAGES: usize = 64;
+/// Buffers of a WebSocket's codec, bytes each.
+pub const SOCKET_BUFFER_BYTES: usize = 8 << 10;
 /// Silence of a stream before a sign of life, unless its client asks for another.
 pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Shortest time between signs of life.

@@ -40,6 +40,10 @@ const SLEEPS: &[(&str, &str)] = &[
         "the moment to show a silent client that the stream lives, beside the message it waits for",
     ),
     (
+        "crates/pinnace-server/src/http_door/socket.rs",
+        "the moment to ping a silent client, beside everything it waits for",
+    ),
+    (
         "crates/pinnace-server/src/http_door/stream.rs",
         "the moment to show a silent client that the stream lives",
     ),

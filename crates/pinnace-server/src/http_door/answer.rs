@@ -85,6 +85,13 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not permitted", detail)
     }
 
+    /// 403: a web page of another origin asks.
+    pub(super) fn foreign_origin() -> Self {
+        let detail = "a web page may only open sockets to the server it came from".to_owned();
+        let title = "Not permitted";
+        Self::new(StatusCode::FORBIDDEN, "foreign-origin", title, detail)
+    }
+
     /// 404: there is no such thing.
     pub(super) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(

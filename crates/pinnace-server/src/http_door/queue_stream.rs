@@ -15,8 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Failure};
-use super::envelope::Envelope;
-use super::events::{self, EventForm, Shape};
+use super::events::{EventForm, Shape};
 use super::feed::{Feed, Reason};
 use super::stream::{answer, permit, wish};
 use super::{Context, topics};
@@ -40,13 +39,12 @@ pub(super) fn read(
     {
         return Err(topics::no_such_subscription(topic, subscriber));
     }
-    let feed = context.feed(EventForm);
+    let feed = context.feed(EventForm(wish.shape));
     let reader = QueueReader {
         turn: QueueStreams::take_over(&harbour.queue_streams, topic, subscriber, &feed),
         harbour,
         topic: topic.into(),
         subscriber: subscriber.into(),
-        shape: wish.shape,
     };
     let director = async move {
         let harbour = reader.harbour.clone();
@@ -64,7 +62,6 @@ struct QueueReader {
     harbour: Arc<Harbour>,
     topic: Box<str>,
     subscriber: Box<str>,
-    shape: Shape,
     turn: Turn,
 }
 
@@ -89,7 +86,7 @@ impl QueueReader {
                 Ok(None) => match self.woken(sent_through, next_heartbeat).await {
                     Ok(true) => continue,
                     Ok(false) => {
-                        feed.remark(events::heartbeat);
+                        feed.beat();
                         None
                     }
                     Err(reason) => return reason,
@@ -111,10 +108,7 @@ impl QueueReader {
         let peeked = broker.peek_after(topic, &self.subscriber, after, max);
         let peeked = peeked.map_err(|error| reason(&error))?;
         for message in &peeked.messages {
-            let envelope = Envelope::stored(message);
-            self.turn.feed.tell(message.seq, |out| {
-                events::message(out, self.shape, &envelope);
-            });
+            self.turn.feed.tell(message);
         }
         Ok(peeked.through_seq)
     }

@@ -18,6 +18,7 @@ mod kill;
 mod lifecycle;
 mod nats;
 mod runs;
+mod sockets;
 mod storage;
 mod streams;
 mod support;
