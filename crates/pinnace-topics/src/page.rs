@@ -6,9 +6,10 @@
 use pinnace_log::Position;
 
 use crate::broker::Broker;
-use crate::error::{Error, printable};
-use crate::limits::{PAGE_SCAN_MAX, TAKE_BYTES_MAX, WAKES_MAX};
-use crate::queues::{Done, Peeked, Stored, Wake, WakeId, no_such_queue, read};
+use crate::error::{Error, StoreError, printable};
+use crate::limits::{PAGE_SCAN_MAX, TAKE_BYTES_MAX};
+use crate::queues::Done;
+use crate::takes::{Stored, read};
 use crate::topic;
 
 /// Part of what is stored.
@@ -29,7 +30,7 @@ impl Broker {
     /// Up to `max` stored messages whose topic matches `pattern` and whose number is above `after_seq`.
     ///
     /// # Errors
-    /// `InvalidPattern`.
+    /// `InvalidPattern`; `Store` when the disk cannot be read.
     pub fn page(&self, pattern: &[u8], after_seq: u64, max: usize) -> Result<Page, Error> {
         if !topic::is_valid_pattern(pattern) {
             return Err(Error::InvalidPattern {
@@ -40,16 +41,14 @@ impl Broker {
         let mut places: Vec<(u64, Option<Position>)> = Vec::new();
         {
             let state = self.inner.core.lock();
-            page.gone = state.dropped.latest(pattern) > after_seq;
+            page.gone = state.index.dropped.latest(pattern) > after_seq;
             page.through_seq = after_seq.max(state.durable_seq);
             page.last = true;
             let (mut scanned, mut bytes) = (0, 0);
-            let range = after_seq.saturating_add(1)..=state.durable_seq;
-            // An empty range is no range to a BTreeMap.
-            let entries = (!range.is_empty()).then(|| state.messages.range(range));
-            for (seq, entry) in entries.into_iter().flatten() {
+            let later = state.index.messages.range(after_seq.saturating_add(1));
+            for (seq, entry) in later.take_while(|(seq, _)| *seq <= state.durable_seq) {
                 scanned += 1;
-                let wanted = topic::matches(pattern, &entry.topic);
+                let wanted = entry.held > 0 && topic::matches(pattern, &entry.topic);
                 bytes += u64::from(entry.bytes) * u64::from(wanted);
                 let full = places.len() == max || (bytes > TAKE_BYTES_MAX && !places.is_empty());
                 if scanned > PAGE_SCAN_MAX || (wanted && full) {
@@ -57,88 +56,18 @@ impl Broker {
                     break;
                 }
                 if wanted {
-                    places.push((*seq, entry.position));
+                    places.push((seq, entry.position));
                 }
             }
         }
-        let (messages, damaged) = read(&self.inner, &places);
-        // What was consumed by everybody while it was read is gone too.
-        page.gone |= messages.len() as u64 + damaged < places.len() as u64;
-        page.messages = messages;
+        let read = read(&self.inner, &places);
+        if let Some((_, reason)) = read.unreadable {
+            return Err(StoreError::Unreadable(reason).into());
+        }
+        // What was consumed by everybody while it was read is gone too, and so is what is damaged.
+        page.gone |= read.messages.len() < places.len();
+        page.messages = read.messages;
         Ok(page)
-    }
-
-    /// Like `peek`, but of what waits behind `after_seq`.
-    ///
-    /// # Errors
-    /// `NoSuchQueue`.
-    pub fn peek_after(
-        &self,
-        pattern: &[u8],
-        name: &str,
-        after_seq: u64,
-        max: usize,
-    ) -> Result<Peeked, Error> {
-        let mut places = Vec::new();
-        {
-            let state = self.inner.core.lock();
-            let queue = state
-                .queue_id(pattern, name)
-                .and_then(|id| state.queues.get(&id));
-            let queue = queue.ok_or_else(|| no_such_queue(pattern, name))?;
-            let from = queue.waiting.partition_point(|seq| *seq <= after_seq);
-            let mut bytes = 0;
-            for seq in queue.waiting.range(from..).take(max) {
-                let Some(entry) = state.messages.get(seq) else {
-                    continue;
-                };
-                bytes += u64::from(entry.bytes);
-                if *seq > state.durable_seq || (bytes > TAKE_BYTES_MAX && !places.is_empty()) {
-                    break;
-                }
-                places.push((*seq, entry.position));
-            }
-        }
-        let through_seq = places.last().map(|(seq, _)| *seq);
-        let messages = read(&self.inner, &places).0;
-        Ok(Peeked {
-            messages,
-            through_seq,
-        })
-    }
-
-    /// Like `notify`, but for a durable message behind `after_seq`.
-    ///
-    /// # Errors
-    /// `NoSuchQueue`, `TooManyWaiting`.
-    pub fn notify_after(
-        &self,
-        pattern: &[u8],
-        name: &str,
-        after_seq: u64,
-        wake: Wake,
-    ) -> Result<WakeId, Error> {
-        let mut guard = self.inner.core.lock();
-        let state = &mut *guard;
-        let id = state.queue_id(pattern, name);
-        let queue = id.and_then(|id| state.queues.get_mut(&id));
-        let queue = queue.ok_or_else(|| no_such_queue(pattern, name))?;
-        state.next_wake += 1;
-        let wake_id = WakeId(state.next_wake);
-        let behind = queue.waiting.partition_point(|seq| *seq <= after_seq);
-        if queue
-            .waiting
-            .get(behind)
-            .is_some_and(|seq| *seq <= state.durable_seq)
-        {
-            drop(guard);
-            wake();
-        } else if queue.wakes.len() >= WAKES_MAX {
-            return Err(Error::TooManyWaiting { waiting: WAKES_MAX });
-        } else {
-            queue.wakes.push((wake_id, wake));
-        }
-        Ok(wake_id)
     }
 
     /// Calls `done` once the fate of everything published before is known: it is durable, or was

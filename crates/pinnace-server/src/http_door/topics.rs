@@ -226,7 +226,11 @@ async fn take(
         Err(error) => return Err(queue_failure(error)),
     }
     match taken.await {
-        Ok(result) => result.map_err(store_failure),
+        Ok(result) => {
+            let taken = result.map_err(store_failure)?;
+            taken.receipt.confirm();
+            Ok(taken.messages)
+        }
         Err(_) => Err(Failure::unavailable("the server is stopping")),
     }
 }

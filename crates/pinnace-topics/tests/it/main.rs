@@ -7,6 +7,8 @@
 
 mod exercise;
 mod harness;
+mod leases;
+mod limits;
 mod live;
 mod model;
 mod pages;
