@@ -11,6 +11,7 @@ use pinnace_topics::{
 use tokio::sync::{Notify, watch};
 
 use crate::collector::Command;
+use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
 use crate::roster::Roster;
@@ -27,6 +28,10 @@ pub(crate) struct Harbour {
     pub(crate) connections: watch::Sender<usize>,
     /// Wakes publishers that paused because a receiver was far behind.
     pub(crate) drained: Arc<Notify>,
+    /// Fetches that can be repeated.
+    pub(crate) fetches: Fetches,
+    /// Wakes whoever ends leases: there is a new one, or one ends at another time.
+    pub(crate) lease_ends: Notify,
     /// True once the server is going down.
     pub(crate) stopping: watch::Sender<bool>,
     /// What storage problems were found when the log was opened, for health.
@@ -54,6 +59,8 @@ impl Harbour {
             collector,
             connections: watch::Sender::new(0),
             drained: Arc::new(Notify::new()),
+            fetches: Fetches::default(),
+            lease_ends: Notify::new(),
             stopping: watch::Sender::new(false),
             damage,
             queue_streams: Arc::default(),
@@ -110,8 +117,13 @@ impl Harbour {
         batch: &mut Batch,
         mut done: impl FnMut() -> Option<Done>,
     ) -> Result<Published, PublishError> {
+        let id = message_id(message.headers);
         loop {
-            match publisher.publish(message, skip_owner, batch, done()) {
+            let published = match id {
+                None => publisher.publish(message, skip_owner, batch, done()),
+                Some(id) => publisher.publish_once(message, id, skip_owner, batch, done()),
+            };
+            match published {
                 Err(PublishError::Store(StoreError::Busy)) => {
                     // Receivers have what was delivered so far while this one waits.
                     batch.flush();
@@ -143,6 +155,18 @@ impl Harbour {
             tracing::error!(%topic, %error, "the server could not publish");
         }
     }
+}
+
+/// The identity a publisher gave its message, by the header that is usual for it.
+fn message_id(headers: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"\r\nNats-Msg-Id:";
+    // Most messages have no headers at all.
+    if headers.is_empty() {
+        return None;
+    }
+    let start = memchr::memmem::find(headers, NAME)? + NAME.len();
+    let end = memchr::memchr(b'\r', &headers[start..])?;
+    Some(headers[start..start + end].trim_ascii()).filter(|id| !id.is_empty())
 }
 
 /// An open connection, counted.

@@ -85,6 +85,13 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not permitted", detail)
     }
 
+    /// 403: a web page of another origin asks.
+    pub(super) fn foreign_origin() -> Self {
+        let detail = "a web page may only open sockets to the server it came from".to_owned();
+        let title = "Not permitted";
+        Self::new(StatusCode::FORBIDDEN, "foreign-origin", title, detail)
+    }
+
     /// 404: there is no such thing.
     pub(super) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(
@@ -123,6 +130,22 @@ impl Failure {
     /// 409: somebody else has it.
     pub(super) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, "Already taken", detail.into())
+    }
+
+    /// 410: it was there once.
+    pub(super) fn gone(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, code, "Gone", detail.into())
+    }
+
+    /// 500: the disk would not give what is on it.
+    pub(super) fn unreadable(detail: impl Into<String>) -> Self {
+        let title = "The disk cannot be read";
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "unreadable",
+            title,
+            detail.into(),
+        )
     }
 
     /// 413 with the limit.

@@ -23,13 +23,44 @@ pub(super) enum Shape {
     Envelope,
 }
 
-pub(super) struct EventForm;
+/// A stream of events.
+pub(super) struct EventForm(pub(super) Shape);
 
 impl Form for EventForm {
     fn begin(&self, out: &mut Vec<u8>, id: Option<u64>) {
         if let Some(id) = id {
+            // Writing to a Vec cannot fail, here and below.
             let _ = writeln!(out, "id: {id}");
         }
+    }
+
+    fn message(&self, out: &mut Vec<u8>, envelope: &Envelope<'_>) {
+        match self.0 {
+            Shape::Envelope => {
+                out.extend_from_slice(b"data: ");
+                envelope.write(out);
+                out.extend_from_slice(b"\n\n");
+            }
+            Shape::Payload if is_lines(envelope.payload) => {
+                for line in envelope.payload.split(|byte| *byte == b'\n') {
+                    out.extend_from_slice(b"data: ");
+                    out.extend_from_slice(line);
+                    out.push(b'\n');
+                }
+                out.push(b'\n');
+            }
+            Shape::Payload => {
+                let _ = write!(out, "event: base64\ndata: {}\n\n", base64(envelope.payload));
+            }
+        }
+    }
+
+    fn gap(&self, out: &mut Vec<u8>, after: u64) {
+        named(out, "gap", &json!({ "after": after }));
+    }
+
+    fn heartbeat(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b":\n\n");
     }
 
     fn farewell(&self, out: &mut Vec<u8>, reason: Reason) {
@@ -38,54 +69,18 @@ impl Form for EventForm {
         } else {
             "error"
         };
-        named(
-            out,
-            name,
-            &json!({"code": reason.code(), "detail": reason.detail()}),
-        );
+        let data = json!({"code": reason.code(), "detail": reason.detail()});
+        named(out, name, &data);
     }
 }
 
 /// The first words of a stream.
 pub(super) fn opening(out: &mut Vec<u8>) {
-    // Writing to a Vec cannot fail, here and below.
     let _ = write!(out, "retry: {RETRY_MS}\n\n");
-}
-
-/// A sign of life.
-pub(super) fn heartbeat(out: &mut Vec<u8>) {
-    out.extend_from_slice(b":\n\n");
-}
-
-/// Messages after `after` are stored no more.
-pub(super) fn gap(out: &mut Vec<u8>, after: u64) {
-    named(out, "gap", &json!({ "after": after }));
 }
 
 fn named(out: &mut Vec<u8>, name: &str, data: &serde_json::Value) {
     let _ = write!(out, "event: {name}\ndata: {data}\n\n");
-}
-
-/// The rest of a message's event, after its id.
-pub(super) fn message(out: &mut Vec<u8>, shape: Shape, envelope: &Envelope<'_>) {
-    match shape {
-        Shape::Envelope => {
-            out.extend_from_slice(b"data: ");
-            envelope.write(out);
-            out.extend_from_slice(b"\n\n");
-        }
-        Shape::Payload if is_lines(envelope.payload) => {
-            for line in envelope.payload.split(|byte| *byte == b'\n') {
-                out.extend_from_slice(b"data: ");
-                out.extend_from_slice(line);
-                out.push(b'\n');
-            }
-            out.push(b'\n');
-        }
-        Shape::Payload => {
-            let _ = write!(out, "event: base64\ndata: {}\n\n", base64(envelope.payload));
-        }
-    }
 }
 
 fn is_lines(payload: &[u8]) -> bool {
@@ -104,8 +99,9 @@ mod tests {
             published_us: None,
             headers: b"NATS/1.0\r\nContent-Type: text/plain\r\n\r\n",
             payload,
+            deliveries: 0,
         };
-        message(&mut out, shape, &envelope);
+        EventForm(shape).message(&mut out, &envelope);
         String::from_utf8(out).unwrap()
     }
 

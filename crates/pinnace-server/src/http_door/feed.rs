@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use pinnace_topics::{Batch, Flush};
+use pinnace_topics::{Batch, Flush, Stored};
 use tokio::sync::Notify;
 
+use super::envelope::Envelope;
 use super::line::Line;
 use crate::limits::{STREAM_PENDING_BYTES_MAX, STREAM_PENDING_BYTES_PAUSE};
 
@@ -22,6 +23,12 @@ use crate::limits::{STREAM_PENDING_BYTES_MAX, STREAM_PENDING_BYTES_PAUSE};
 pub(super) trait Form: Send + Sync + 'static {
     /// Begins a message; `id` is its number unless an earlier one was higher.
     fn begin(&self, out: &mut Vec<u8>, id: Option<u64>);
+    /// The rest of a message.
+    fn message(&self, out: &mut Vec<u8>, envelope: &Envelope<'_>);
+    /// Says that messages behind `after` are stored no more.
+    fn gap(&self, out: &mut Vec<u8>, after: u64);
+    /// A sign of life.
+    fn heartbeat(&self, out: &mut Vec<u8>);
     /// The words after which a stream that was closed ends.
     fn farewell(&self, out: &mut Vec<u8>, reason: Reason);
 }
@@ -132,12 +139,8 @@ impl Feed {
     }
 
     /// Adds a live message; false when the feed is closed, or so full that it now is.
-    pub(super) fn deliver(
-        self: &Arc<Self>,
-        seq: Option<u64>,
-        batch: &mut Batch,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> bool {
+    pub(super) fn deliver(self: &Arc<Self>, envelope: &Envelope<'_>, batch: &mut Batch) -> bool {
+        let seq = envelope.seq;
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed.is_some() {
@@ -145,14 +148,14 @@ impl Feed {
         }
         if let Some(held) = &mut state.held {
             let mut bytes = Vec::new();
-            write(&mut bytes);
+            self.form.message(&mut bytes, envelope);
             state.held_bytes += bytes.len();
             let bytes = bytes.into_boxed_slice();
             held.push(Held { seq, bytes });
         } else {
             let id = state.id(seq);
             self.form.begin(&mut state.bytes, id);
-            write(&mut state.bytes);
+            self.form.message(&mut state.bytes, envelope);
         }
         if state.pending_bytes() > STREAM_PENDING_BYTES_MAX {
             self.close_locked(state, Reason::SlowConsumer);
@@ -167,14 +170,22 @@ impl Feed {
     }
 
     /// Adds a message read from storage.
-    pub(super) fn tell(&self, seq: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        self.say(
-            |bytes, id| {
-                self.form.begin(bytes, id);
-                write(bytes);
-            },
-            Some(seq),
-        );
+    pub(super) fn tell(&self, message: &Stored) {
+        let write = |bytes: &mut Vec<u8>, id: Option<u64>| {
+            self.form.begin(bytes, id);
+            self.form.message(bytes, &Envelope::stored(message));
+        };
+        self.say(write, Some(message.seq));
+    }
+
+    /// Says that messages behind `after` are stored no more.
+    pub(super) fn tell_gap(&self, after: u64) {
+        self.remark(|bytes| self.form.gap(bytes, after));
+    }
+
+    /// Adds a sign of life.
+    pub(super) fn beat(&self) {
+        self.remark(|bytes| self.form.heartbeat(bytes));
     }
 
     /// Adds what is no message.
@@ -231,6 +242,11 @@ impl Feed {
     /// Why it was closed, if it was.
     pub(super) fn closed(&self) -> Option<Reason> {
         self.lock().closed
+    }
+
+    /// Like `poll_take`, awaited.
+    pub(super) async fn take(&self) -> Option<Bytes> {
+        std::future::poll_fn(|cx| self.poll_take(cx)).await
     }
 
     /// The bytes to be sent next; `None` once the feed is closed and empty.

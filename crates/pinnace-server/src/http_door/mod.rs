@@ -8,18 +8,22 @@ mod body;
 mod envelope;
 mod events;
 mod feed;
+mod fetch;
+mod frames;
 mod line;
 mod path;
 mod queue_stream;
+mod queues;
 mod request;
 mod runs;
+mod socket;
 mod stream;
 mod system;
 mod topics;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -39,6 +43,7 @@ use feed::{Feed, Form};
 use line::{Line, Socket};
 use path::Route;
 pub(crate) use queue_stream::QueueStreams;
+use socket::Conversation;
 
 /// What a handler works with, besides the request.
 struct Context {
@@ -46,6 +51,8 @@ struct Context {
     caller: Caller,
     publisher: Mutex<Publisher>,
     line: Arc<Line>,
+    /// What the connection becomes after an answer that says so.
+    upgraded: Mutex<Option<Conversation>>,
 }
 
 impl Context {
@@ -95,6 +102,7 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         publisher: Mutex::new(harbour.broker.publisher()),
         harbour: harbour.clone(),
         line: line.clone(),
+        upgraded: Mutex::default(),
     });
     let service = service_fn(|request| {
         let context = context.clone();
@@ -104,7 +112,8 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Socket::new(stream, line.clone())), service);
+        .serve_connection(TokioIo::new(Socket::new(stream, line.clone())), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -119,6 +128,19 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "http connection ended");
+    }
+    let upgraded = context
+        .upgraded
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(conversation) = upgraded {
+        tokio::select! {
+            () = conversation.run(&context) => {}
+            () = line.condemned(FAREWELL_MAX) => {
+                tracing::warn!(%address, "a socket's client does not read; its connection is cut");
+            }
+        }
     }
 }
 
@@ -147,21 +169,27 @@ async fn dispatch(
         }
         Route::Pattern(pattern) => match *request.method() {
             Method::GET if stream::is_wanted(&request) => stream::live(context, pattern, &request),
+            Method::GET if socket::is_wanted(request.headers()) => {
+                socket::open(context, pattern, request)
+            }
             _ => Err(path::wildcards_refused(pattern)),
         },
         Route::Topic(topic) => match *request.method() {
             Method::GET if stream::is_wanted(&request) => stream::live(context, topic, &request),
+            Method::GET if socket::is_wanted(request.headers()) => {
+                socket::open(context, topic, request)
+            }
             Method::POST => topics::publish(context, topic, request).await,
-            Method::GET => topics::show(context, topic),
+            Method::GET => topics::show(context, topic, &request),
             _ => Err(Failure::method_not_allowed("GET, POST")),
         },
         Route::Queue(topic, subscriber) => match *request.method() {
-            Method::POST => topics::subscribe(context, topic, subscriber, &request).await,
+            Method::POST => queues::subscribe(context, topic, subscriber, &request).await,
             Method::GET if stream::is_wanted(&request) => {
                 queue_stream::read(context, topic, subscriber, &request)
             }
-            Method::GET => topics::fetch(context, topic, subscriber, &request).await,
-            Method::DELETE => topics::unsubscribe(context, topic, subscriber).await,
+            Method::GET => fetch::fetch(context, topic, subscriber, &request).await,
+            Method::DELETE => queues::unsubscribe(context, topic, subscriber, &request).await,
             _ => Err(Failure::method_not_allowed("DELETE, GET, POST")),
         },
     }

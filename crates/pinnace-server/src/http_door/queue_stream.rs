@@ -1,7 +1,8 @@
 //! A queue as a stream of server-sent events.
 //!
-//! Invariant: a message is consumed only after it, and something after it, went to the socket; one
-//! stream at a time reads a queue. Left to others: what a stream's request may ask for (`stream`), how
+//! Invariant: a message is lent to the stream, and given away for good only after it, and something
+//! behind it, went to the socket; whatever ends the stream gives the rest back. One stream at a time
+//! reads a queue. Left to others: what a stream's request may ask for (`stream`), how
 //! events are written (`events`), what waits to be sent (`feed`).
 
 use std::collections::HashMap;
@@ -10,18 +11,17 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use pinnace_topics::{Error, WakeId};
+use pinnace_topics::{Error, LeaseId, WakeId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Failure};
-use super::envelope::Envelope;
-use super::events::{self, EventForm, Shape};
+use super::events::{EventForm, Shape};
 use super::feed::{Feed, Reason};
 use super::stream::{answer, permit, wish};
 use super::{Context, topics};
 use crate::harbour::Harbour;
-use crate::limits::STREAM_PAGE_MESSAGES;
+use crate::limits::{STREAM_PAGE_MESSAGES, UNACKNOWLEDGED_MAX};
 
 /// `GET /<topic>/<subscriber>`: the queue, message by message.
 pub(super) fn read(
@@ -40,56 +40,42 @@ pub(super) fn read(
     {
         return Err(topics::no_such_subscription(topic, subscriber));
     }
-    let feed = context.feed(EventForm);
+    let feed = context.feed(EventForm(wish.shape));
     let reader = QueueReader {
-        turn: QueueStreams::take_over(&harbour.queue_streams, topic, subscriber, &feed),
-        harbour,
-        topic: topic.into(),
-        subscriber: subscriber.into(),
-        shape: wish.shape,
+        turn: Turn::take(&harbour, topic, subscriber, &feed),
     };
     let director = async move {
-        let harbour = reader.harbour.clone();
         let reason = tokio::select! {
             () = harbour.stopped() => Reason::Stopping,
             reason = reader.conduct(wish.after, wish.heartbeat) => reason,
         };
-        reader.turn.feed.close(reason);
+        reader.turn.reader.feed.close(reason);
     };
     Ok(answer(feed, director))
 }
 
 /// A stream that reads one queue.
 struct QueueReader {
-    harbour: Arc<Harbour>,
-    topic: Box<str>,
-    subscriber: Box<str>,
-    shape: Shape,
     turn: Turn,
 }
 
 impl QueueReader {
-    /// Sends what waits, batch after batch; each is consumed once it and the next batch or heartbeat
-    /// are on their way. A client that comes back with the last id it saw has everything up to it.
+    /// Sends what waits, batch after batch; each is acknowledged once it and the next batch or
+    /// heartbeat are on their way.
     async fn conduct(&self, after: Option<u64>, heartbeat: Duration) -> Reason {
-        let feed = &self.turn.feed;
-        let mut sent_through = after.unwrap_or(0);
-        let mut consumable = after;
+        let feed = &self.turn.reader.feed;
+        if let Some(Err(reason)) = after.map(|through| self.consume(through)) {
+            return reason;
+        }
+        let mut sent = None;
         let mut next_heartbeat = Instant::now() + heartbeat;
-        loop {
-            if feed.closed().is_some() {
-                // The words were said by whoever closed it, and the queue is no longer ours.
-                return Reason::Replaced;
-            }
-            if let Some(Err(reason)) = consumable.take().map(|through| self.consume(through)) {
-                return reason;
-            }
-            let sent = match self.send(sent_through) {
-                Ok(Some(through)) => Some(through),
-                Ok(None) => match self.woken(sent_through, next_heartbeat).await {
+        while feed.closed().is_none() {
+            let lease = match self.send(heartbeat) {
+                Ok(Some(lease)) => Some(lease),
+                Ok(None) => match self.woken(next_heartbeat).await {
                     Ok(true) => continue,
                     Ok(false) => {
-                        feed.remark(events::heartbeat);
+                        feed.beat();
                         None
                     }
                     Err(reason) => return reason,
@@ -98,47 +84,76 @@ impl QueueReader {
             };
             feed.flushed().await;
             next_heartbeat = Instant::now() + heartbeat;
-            // Everything before the frame that has just gone out.
-            consumable = (sent_through > 0).then_some(sent_through);
-            sent_through = sent.unwrap_or(sent_through);
+            // What was sent before the frame that has just gone out.
+            if let Some(Err(reason)) = sent.take().map(|lease| self.acknowledge(lease)) {
+                return reason;
+            }
+            sent = lease;
         }
+        // The words were said by whoever closed it.
+        Reason::Replaced
     }
 
-    /// Sends what waits behind `after` and says up to where; `None` when nothing does.
-    fn send(&self, after: u64) -> Result<Option<u64>, Reason> {
-        let broker = &self.harbour.broker;
-        let (topic, max) = (self.topic.as_bytes(), STREAM_PAGE_MESSAGES);
-        let peeked = broker.peek_after(topic, &self.subscriber, after, max);
-        let peeked = peeked.map_err(|error| reason(&error))?;
-        for message in &peeked.messages {
-            let envelope = Envelope::stored(message);
-            self.turn.feed.tell(message.seq, |out| {
-                events::message(out, self.shape, &envelope);
-            });
-        }
-        Ok(peeked.through_seq)
-    }
-
+    /// A client that comes back with the last number it saw has everything up to it.
     fn consume(&self, through: u64) -> Result<(), Reason> {
-        let (topic, broker) = (self.topic.as_bytes(), &self.harbour.broker);
+        let (topic, broker) = (self.turn.key.0.as_bytes(), &self.turn.harbour.broker);
         // Not waited for: what a crash undoes is sent again.
         let done = Box::new(|_| ());
-        broker
-            .consume(topic, &self.subscriber, through, done)
-            .map_err(|error| reason(&error))
+        let consumed = broker.consume(topic, &self.turn.key.1, through, done);
+        consumed.map_err(|error| reason(&error))
     }
 
-    /// Waits until a message behind `after` may wait; false when it is time for a heartbeat.
-    async fn woken(&self, after: u64, deadline: Instant) -> Result<bool, Reason> {
+    /// Borrows and sends what waits; `None` when nothing does.
+    fn send(&self, heartbeat: Duration) -> Result<Option<LeaseId>, Reason> {
+        let Turn {
+            harbour,
+            key,
+            reader,
+        } = &self.turn;
+        let (topic, name, max) = (key.0.as_bytes(), &key.1, STREAM_PAGE_MESSAGES);
+        // Acknowledged at the next heartbeat at the latest, unless the socket is stuck; then the
+        // connection ends before the lease does.
+        let until = std::time::Instant::now() + heartbeat + 2 * UNACKNOWLEDGED_MAX;
+        let leased = harbour.broker.lease(topic, name, max, until);
+        let Some(leased) = leased.map_err(|error| reason(&error))? else {
+            return Ok(None);
+        };
+        reader.borrow(leased.lease);
+        for leased in &leased.messages {
+            reader.feed.tell(&leased.message);
+        }
+        Ok(Some(leased.lease))
+    }
+
+    fn acknowledge(&self, lease: LeaseId) -> Result<(), Reason> {
+        let Turn {
+            harbour,
+            key,
+            reader,
+        } = &self.turn;
+        if !reader.settle(lease) {
+            return Err(Reason::Replaced);
+        }
+        let done = Box::new(|_| ());
+        let (topic, name) = (key.0.as_bytes(), &key.1);
+        let acknowledged = harbour.broker.acknowledge(topic, name, lease, None, done);
+        acknowledged.map_err(|error| reason(&error))
+    }
+
+    /// Waits until a message may wait; false when it is time for a heartbeat.
+    async fn woken(&self, deadline: Instant) -> Result<bool, Reason> {
         let (wake, woken) = oneshot::channel();
         // The stream may have ended.
         let wake = Box::new(|| {
             let _ = wake.send(());
         });
-        let (topic, broker) = (self.topic.as_bytes(), &self.harbour.broker);
-        let id = broker.notify_after(topic, &self.subscriber, after, wake);
+        let (topic, broker) = (self.turn.key.0.as_bytes(), &self.turn.harbour.broker);
+        let id = broker.notify(topic, &self.turn.key.1, wake);
         let id = id.map_err(|error| reason(&error))?;
-        let _forget = ForgetWake { reader: self, id };
+        let _forget = ForgetWake {
+            turn: &self.turn,
+            id,
+        };
         tokio::select! {
             _ = woken => Ok(true),
             () = tokio::time::sleep_until(deadline) => Ok(false),
@@ -155,21 +170,16 @@ fn reason(error: &Error) -> Reason {
 
 /// Takes a wake back when a wait ends, also when its client went away.
 struct ForgetWake<'a> {
-    reader: &'a QueueReader,
+    turn: &'a Turn,
     id: WakeId,
 }
 
 impl Drop for ForgetWake<'_> {
     fn drop(&mut self) {
-        let QueueReader {
-            harbour,
-            topic,
-            subscriber,
-            ..
-        } = self.reader;
+        let Turn { harbour, key, .. } = self.turn;
         harbour
             .broker
-            .cancel_notify(topic.as_bytes(), subscriber, self.id);
+            .cancel_notify(key.0.as_bytes(), &key.1, self.id);
     }
 }
 
@@ -177,43 +187,92 @@ impl Drop for ForgetWake<'_> {
 /// not locked out by its own past.
 #[derive(Default)]
 pub(crate) struct QueueStreams {
-    readers: Mutex<HashMap<QueueKey, Arc<Feed>>>,
+    readers: Mutex<HashMap<QueueKey, Arc<Reader>>>,
 }
 
+/// Topic and subscriber.
 type QueueKey = (Box<str>, Box<str>);
 
-impl QueueStreams {
-    fn take_over(streams: &Arc<Self>, topic: &str, subscriber: &str, feed: &Arc<Feed>) -> Turn {
-        let key: QueueKey = (topic.into(), subscriber.into());
-        let earlier = streams.lock().insert(key.clone(), feed.clone());
-        if let Some(earlier) = earlier {
-            earlier.close(Reason::Replaced);
-        }
-        Turn {
-            streams: streams.clone(),
-            key,
-            feed: feed.clone(),
-        }
+/// A stream as its successor sees it.
+struct Reader {
+    feed: Arc<Feed>,
+    /// What it borrowed and has not acknowledged.
+    leases: Mutex<Vec<LeaseId>>,
+}
+
+impl Reader {
+    fn lock(&self) -> MutexGuard<'_, Vec<LeaseId>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueKey, Arc<Feed>>> {
+    fn borrow(&self, lease: LeaseId) {
+        self.lock().push(lease);
+    }
+
+    /// Takes a lease off its list; false when it was given back already.
+    fn settle(&self, lease: LeaseId) -> bool {
+        let mut leases = self.lock();
+        let count = leases.len();
+        leases.retain(|other| *other != lease);
+        leases.len() < count
+    }
+
+    /// Lets everything that was not acknowledged wait again.
+    fn give_back(&self, harbour: &Harbour, key: &QueueKey) {
+        let leases = std::mem::take(&mut *self.lock());
+        // The latest first: each goes to the front of the queue.
+        for lease in leases.into_iter().rev() {
+            let now = std::time::Instant::now();
+            let topic = key.0.as_bytes();
+            // Dead letters that nobody buries here come again when their own lease ends.
+            if let Err(error) = harbour.broker.give_back(topic, &key.1, lease, now) {
+                tracing::debug!(topic = %key.0, subscriber = %key.1, %error, "nothing to give back");
+            }
+        }
+    }
+}
+
+impl QueueStreams {
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueueKey, Arc<Reader>>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The right to read a queue, until somebody takes over.
 struct Turn {
-    streams: Arc<QueueStreams>,
+    harbour: Arc<Harbour>,
     key: QueueKey,
-    feed: Arc<Feed>,
+    reader: Arc<Reader>,
+}
+
+impl Turn {
+    fn take(harbour: &Arc<Harbour>, topic: &str, subscriber: &str, feed: &Arc<Feed>) -> Self {
+        let key: QueueKey = (topic.into(), subscriber.into());
+        let reader = Arc::new(Reader {
+            feed: feed.clone(),
+            leases: Mutex::default(),
+        });
+        let mut readers = harbour.queue_streams.lock();
+        if let Some(earlier) = readers.insert(key.clone(), reader.clone()) {
+            earlier.feed.close(Reason::Replaced);
+            earlier.give_back(harbour, &key);
+        }
+        drop(readers);
+        Self {
+            harbour: harbour.clone(),
+            key,
+            reader,
+        }
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut readers = self.streams.lock();
+        self.reader.give_back(&self.harbour, &self.key);
+        let mut readers = self.harbour.queue_streams.lock();
         if readers
             .get(&self.key)
-            .is_some_and(|current| Arc::ptr_eq(current, &self.feed))
+            .is_some_and(|current| Arc::ptr_eq(current, &self.reader))
         {
             readers.remove(&self.key);
         }

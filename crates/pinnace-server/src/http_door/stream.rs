@@ -81,7 +81,7 @@ pub(super) fn wish(request: &Request<Incoming>, usual: Shape) -> Result<Wish, Fa
     Ok(wish)
 }
 
-fn place(name: &str, text: &str) -> Result<u64, Failure> {
+pub(super) fn place(name: &str, text: &str) -> Result<u64, Failure> {
     text.parse().map_err(|_| {
         let detail = format!(
             "{name} is the number of a message, not `{}`",
@@ -123,14 +123,8 @@ pub(super) fn live(
         Shape::Payload
     };
     let wish = wish(request, usual)?;
-    let feed = context.feed(EventForm);
-    let mut live = Live {
-        harbour: context.harbour.clone(),
-        feed: feed.clone(),
-        pattern: pattern.as_bytes().into(),
-        shape: wish.shape,
-        subscription: None,
-    };
+    let feed = context.feed(EventForm(wish.shape));
+    let mut live = Live::new(context, pattern, feed.clone());
     if wish.after.is_none() {
         // Before the answer: whoever has read its head misses nothing.
         live.subscribe();
@@ -145,43 +139,49 @@ pub(super) fn live(
     Ok(answer(feed, director))
 }
 
-/// A live stream on one pattern.
-struct Live {
+/// A live subscription of one connection, and the way to it from a place in what is stored.
+pub(super) struct Live {
     harbour: Arc<Harbour>,
     feed: Arc<Feed>,
     pattern: Box<[u8]>,
-    shape: Shape,
+    /// Whose subscription it is, so that a client need not hear itself.
+    pub(super) owner: u64,
     subscription: Option<SubscriptionId>,
 }
 
 impl Live {
-    fn subscribe(&mut self) {
-        let sink = Arc::new(EventSink {
-            feed: self.feed.clone(),
-            shape: self.shape,
-        });
-        let owner = self.harbour.connection_number();
-        let subscribed = self
-            .harbour
-            .broker
-            .subscribe(&self.pattern, None, owner, sink);
+    pub(super) fn new(context: &Context, pattern: &str, feed: Arc<Feed>) -> Self {
+        Self {
+            harbour: context.harbour.clone(),
+            feed,
+            pattern: pattern.as_bytes().into(),
+            owner: context.harbour.connection_number(),
+            subscription: None,
+        }
+    }
+
+    pub(super) fn subscribe(&mut self) {
+        let sink = Arc::new(FeedSink(self.feed.clone()));
+        let broker = &self.harbour.broker;
+        let subscribed = broker.subscribe(&self.pattern, None, self.owner, sink);
         // The path was checked when it was read.
         self.subscription = subscribed.ok();
     }
 
+    /// Catches up if there is a place to begin at, then shows signs of life for ever.
     async fn conduct(&mut self, after: Option<u64>, heartbeat: Duration) {
         if let Some(after) = after {
             self.catch_up(after).await;
         }
         loop {
             tokio::time::sleep(heartbeat).await;
-            self.feed.remark(events::heartbeat);
+            self.feed.beat();
         }
     }
 
     /// First everything stored behind `after`, while nobody holds anything back; then, subscribed,
     /// the rest, and what came live meanwhile without what was just read.
-    async fn catch_up(&mut self, after: u64) {
+    pub(super) async fn catch_up(&mut self, after: u64) {
         let mut place = Place {
             after,
             gap_told: false,
@@ -208,13 +208,10 @@ impl Live {
         };
         if page.gone && !place.gap_told {
             place.gap_told = true;
-            self.feed.remark(|out| events::gap(out, place.after));
+            self.feed.tell_gap(place.after);
         }
         for message in &page.messages {
-            let envelope = Envelope::stored(message);
-            self.feed.tell(message.seq, |out| {
-                events::message(out, self.shape, &envelope);
-            });
+            self.feed.tell(message);
             if let Some(told) = &mut told {
                 told.insert(message.seq);
             }
@@ -239,26 +236,15 @@ struct Place {
 }
 
 /// A live subscription's end in a feed.
-struct EventSink {
-    feed: Arc<Feed>,
-    shape: Shape,
-}
+struct FeedSink(Arc<Feed>);
 
-impl EventSink {
-    fn take(&self, message: &Message<'_>, seq: Option<u64>, batch: &mut Batch) -> bool {
-        self.feed.deliver(seq, batch, |out| {
-            events::message(out, self.shape, &Envelope::live(message, seq));
-        })
-    }
-}
-
-impl Sink for EventSink {
+impl Sink for FeedSink {
     fn deliver(&self, message: &Message<'_>, batch: &mut Batch) -> bool {
-        self.take(message, None, batch)
+        self.0.deliver(&Envelope::live(message, None), batch)
     }
 
     fn deliver_kept(&self, message: &Message<'_>, seq: u64, batch: &mut Batch) -> bool {
-        self.take(message, Some(seq), batch)
+        self.0.deliver(&Envelope::live(message, Some(seq)), batch)
     }
 }
 
