@@ -1,7 +1,7 @@
 //! What all parts of one server share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use pinnace_proto::api::Info;
 use pinnace_runs::Reader;
@@ -40,6 +40,13 @@ pub(crate) struct Harbour {
     pub(crate) queue_streams: Arc<QueueStreams>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
+    answers: Mutex<Answers>,
+}
+
+/// Answers to publishes, sent together when a batch of them is durable.
+struct Answers {
+    publisher: Publisher,
+    batch: Batch,
 }
 
 impl Harbour {
@@ -51,6 +58,10 @@ impl Harbour {
         damage: Vec<String>,
     ) -> Self {
         let own_publisher = Mutex::new(broker.publisher());
+        let answers = Mutex::new(Answers {
+            publisher: broker.publisher(),
+            batch: Batch::default(),
+        });
         Self {
             broker,
             info,
@@ -66,7 +77,34 @@ impl Harbour {
             queue_streams: Arc::default(),
             next_connection: AtomicU64::new(1),
             own_publisher,
+            answers,
         }
+    }
+
+    /// Publishes the answer to a durable publish, from its callback; it goes out with the others of
+    /// its batch.
+    pub(crate) fn answer(&self, reply: &[u8], payload: &[u8]) {
+        let message = Message {
+            topic: reply,
+            reply: None,
+            headers: b"",
+            payload,
+        };
+        let mut answers = self.lock_answers();
+        let Answers { publisher, batch } = &mut *answers;
+        if let Err(error) = publisher.publish(&message, None, batch, None) {
+            let reply = String::from_utf8_lossy(reply);
+            tracing::debug!(%reply, %error, "a publish could not be answered");
+        }
+    }
+
+    /// Sends the answers that were given since the last time.
+    pub(crate) fn send_answers(&self) {
+        self.lock_answers().batch.flush();
+    }
+
+    fn lock_answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of a new connection.

@@ -56,6 +56,9 @@ pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// A receiver's buffer that is empty is kept up to this size until nothing has happened for a while,
+/// bytes: what one read of messages becomes, with room for longer heads.
+pub const OUTBOX_BYTES_KEPT: usize = 256 << 10;
 /// A publisher pauses while a receiver is further behind than this, bytes.
 pub const PENDING_BYTES_PAUSE: usize = 8 << 20;
 /// Longest such pause; after it the publisher goes on.

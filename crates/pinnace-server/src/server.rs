@@ -99,6 +99,12 @@ impl Running {
         let (commands, received) = mpsc::channel();
         let runs = Reader::new(&database);
         let harbour = Arc::new(Harbour::new(broker, info, runs, commands, damage));
+        let answering = Arc::downgrade(&harbour);
+        harbour.broker.after_calls(Box::new(move || {
+            if let Some(harbour) = answering.upgrade() {
+                harbour.send_answers();
+            }
+        }));
         let collector = Collector::new(harbour.clone(), store, received, settings.report.clone());
         let collector = std::thread::Builder::new()
             .name("pn-collector".into())

@@ -10,7 +10,7 @@ use pinnace_topics::Flush;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::limits::{PENDING_BYTES_MAX, PENDING_BYTES_PAUSE};
+use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_MAX, PENDING_BYTES_PAUSE};
 
 pub(crate) struct Outbox {
     socket: TcpStream,
@@ -100,6 +100,14 @@ impl Outbox {
         self.attention.notify_one();
     }
 
+    /// Lets go of an empty buffer, for a connection on which nothing happens.
+    pub(super) fn relax(&self) {
+        let mut state = self.lock();
+        if state.bytes.is_empty() {
+            state.bytes = Vec::new();
+        }
+    }
+
     /// Writes what the socket takes now; true when nothing is left.
     fn write_some(&self) -> std::io::Result<bool> {
         let mut state = self.lock();
@@ -117,7 +125,8 @@ impl Outbox {
         }
         state.written = 0;
         state.bytes.clear();
-        if state.bytes.capacity() > crate::limits::READ_BYTES {
+        // Kept for the next burst: to get it from the system again costs more than to fill it.
+        if state.bytes.capacity() > OUTBOX_BYTES_KEPT {
             state.bytes = Vec::new();
         }
         Ok(true)

@@ -325,8 +325,8 @@ impl Session {
 fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>) -> Done {
     let harbour = harbour.clone();
     Box::new(move |stored| match stored {
-        Ok(seq) => harbour.publish_bytes(&reply, format!("{{\"seq\":{seq}}}").as_bytes()),
-        Err(error) => harbour.publish_bytes(&reply, &refusal(&error)),
+        Ok(seq) => harbour.answer(&reply, format!("{{\"seq\":{seq}}}").as_bytes()),
+        Err(error) => harbour.answer(&reply, &refusal(&error)),
     })
 }
 
