@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::collector::Command;
 use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
+use crate::metrics::Metrics;
 use crate::roster::Roster;
 
 /// Shared by the doors, the collector's front and the idle watch.
@@ -33,6 +34,7 @@ pub(crate) struct Harbour {
     pub(crate) damage: Vec<String>,
     /// Which stream reads each queue.
     pub(crate) queue_streams: Arc<QueueStreams>,
+    pub(crate) metrics: Arc<Metrics>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
 }
@@ -57,6 +59,7 @@ impl Harbour {
             stopping: watch::Sender::new(false),
             damage,
             queue_streams: Arc::default(),
+            metrics: Arc::default(),
             next_connection: AtomicU64::new(1),
             own_publisher,
         }
@@ -86,6 +89,9 @@ impl Harbour {
                 admitted = true;
             }
         });
+        if !admitted {
+            self.metrics.refused_connections.add(1);
+        }
         admitted.then_some(Admitted {
             connections: &self.connections,
         })

@@ -38,6 +38,7 @@ pub(super) async fn publish(
         headers: &headers,
         payload: &payload,
     };
+    let began = std::time::Instant::now();
     let (published, stored) = {
         let mut publisher = context
             .publisher
@@ -55,6 +56,8 @@ pub(super) async fn publish(
                 .harbour
                 .publish_for(&mut publisher, &message, None, &mut batch, done);
         batch.flush();
+        let metrics = &context.harbour.metrics.http;
+        metrics.publish_to_deliver.add(began.elapsed(), 1);
         (published.map_err(publish_failure)?, stored)
     };
     let mut answer = answer::empty();
@@ -229,6 +232,8 @@ async fn take(
         Ok(result) => {
             let taken = result.map_err(store_failure)?;
             taken.receipt.confirm();
+            let metrics = &context.harbour.metrics.http;
+            metrics.sent_messages.add(taken.messages.len() as u64);
             Ok(taken.messages)
         }
         Err(_) => Err(Failure::unavailable("the server is stopping")),
