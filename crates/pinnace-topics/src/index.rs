@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pinnace_log::Position;
 
-use crate::page::Dropped;
+use crate::page::Gone;
 use crate::paged::Paged;
 
 /// A stored message.
@@ -53,12 +53,12 @@ pub(crate) struct Index {
     pub(crate) bytes: u64,
     pub(crate) topics: HashMap<Arc<[u8]>, TopicUse>,
     pub(crate) segments: BTreeMap<u32, SegmentUse>,
+    /// Messages that are stored no more.
+    pub(crate) gone: Gone,
     /// The segment of the latest durable record.
     pub(crate) active_segment: u32,
     /// It is worth looking for segments to give back.
     pub(crate) reclaim_due: bool,
-    /// Messages that are stored no more.
-    pub(crate) dropped: Dropped,
 }
 
 impl Index {
@@ -155,11 +155,15 @@ impl Index {
         }
     }
 
-    pub(crate) fn forget(&mut self, seq: u64) {
-        let Some(entry) = self.messages.remove(seq) else {
-            return;
-        };
-        self.dropped.note(&entry.topic, seq);
+    fn forget(&mut self, seq: u64) {
+        if let Some(entry) = self.remove(seq) {
+            self.gone.note(&entry.topic, seq);
+        }
+    }
+
+    /// Takes a message out of the index as if it had never been there.
+    pub(crate) fn remove(&mut self, seq: u64) -> Option<Entry> {
+        let entry = self.messages.remove(seq)?;
         self.bytes -= u64::from(entry.bytes);
         if let Some(usage) = self.topics.get_mut(&entry.topic) {
             usage.messages -= 1;
@@ -169,6 +173,7 @@ impl Index {
             }
         }
         self.displace(entry.position, entry.bytes);
+        Some(entry)
     }
 
     /// Notes in which segment a queue is defined now, and in which it was.

@@ -48,10 +48,10 @@ pub use limits::{
 };
 pub use live::{Batch, Flush, Message, Sink};
 pub use overview::Overview;
-pub use page::Page;
+pub use page::{Page, Peeked};
 pub use publisher::{Published, Publisher};
 pub use queue::{Overflow, QueueOptions};
-pub use queues::{Done, Peeked, Start, Wake, WakeId};
+pub use queues::{Done, Start, Wake, WakeId};
 pub use replay::Recovery;
 pub use routing::SubscriptionId;
 pub use status::{QueueStatus, StorageState, TopicStatus};

@@ -116,6 +116,15 @@ impl Queue {
         waiting.unwrap_or_default().copied()
     }
 
+    /// Those of the waiting messages whose numbers are above `after_seq`.
+    pub(crate) fn waiting_after(&self, after_seq: u64) -> impl Iterator<Item = u64> + '_ {
+        let waiting = self.active().map(|active| {
+            let from = active.waiting.partition_point(|seq| *seq <= after_seq);
+            active.waiting.range(from..)
+        });
+        waiting.into_iter().flatten().copied()
+    }
+
     /// Messages that wait or are leased.
     pub(crate) fn messages(&self) -> u64 {
         let count = |active: &Active| active.waiting.len() + active.leased.len();

@@ -6,22 +6,13 @@
 use crate::broker::{Broker, Inner};
 use crate::error::{Error, StoreError, printable};
 use crate::limits::{QUEUE_NAME_BYTES_MAX, WAKES_MAX};
+use crate::page::{Peeked, peeked};
 use crate::queue::{Queue, QueueOptions};
 use crate::record;
 use crate::state::State;
 use crate::steps::{Op, Pending};
-use crate::takes::{Stored, bounded, read};
+use crate::takes::bounded;
 use crate::topic;
-
-/// What a look into a queue found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peeked {
-    /// The messages, oldest first; damaged ones are left out.
-    pub messages: Vec<Stored>,
-    /// The last message looked at, damaged or not: what to consume through. `None` when no durable
-    /// message waits.
-    pub through_seq: Option<u64>,
-}
 
 /// Which messages a new queue starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +33,7 @@ pub type Wake = Box<dyn FnOnce() + Send>;
 
 /// A wake that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WakeId(u64);
+pub struct WakeId(pub(crate) u64);
 
 impl Broker {
     /// Creates a durable queue. Returns false when it existed, whatever it started with; its
@@ -134,47 +125,7 @@ impl Broker {
                 places.push((seq, entry.position));
             }
         }
-        let read = read(&self.inner, &places);
-        let mut through_seq = places.last().map(|(seq, _)| *seq);
-        if let Some((unreadable, reason)) = read.unreadable {
-            let seqs = places.iter().map(|(seq, _)| *seq);
-            through_seq = seqs.take_while(|seq| *seq < unreadable).last();
-            if through_seq.is_none() {
-                return Err(StoreError::Unreadable(reason).into());
-            }
-        }
-        Ok(Peeked {
-            messages: read.messages,
-            through_seq,
-        })
-    }
-
-    /// Up to `max` messages with numbers above `after_seq` that were published to topics which
-    /// `pattern` matches and are still stored for any queue, oldest first. Only durable ones.
-    ///
-    /// # Errors
-    /// `InvalidPattern`; `Store` when the disk cannot be read.
-    pub fn stored(&self, pattern: &[u8], after_seq: u64, max: usize) -> Result<Vec<Stored>, Error> {
-        if !topic::is_valid_pattern(pattern) {
-            return Err(invalid_pattern(pattern));
-        }
-        let places: Vec<_> = {
-            let state = self.inner.core.lock();
-            let mut more = bounded(max, state.durable_seq);
-            let later = state.index.messages.range(after_seq.saturating_add(1));
-            later
-                .filter(|(_, entry)| entry.held > 0 && topic::matches(pattern, &entry.topic))
-                .take_while(|(seq, entry)| more(*seq, u64::from(entry.bytes), 0))
-                .map(|(seq, entry)| (seq, entry.position))
-                .collect()
-        };
-        let read = read(&self.inner, &places);
-        match read.unreadable {
-            Some((_, reason)) if read.messages.is_empty() => {
-                Err(StoreError::Unreadable(reason).into())
-            }
-            _ => Ok(read.messages),
-        }
+        peeked(&self.inner, &places)
     }
 
     /// Gives up every durable message up to `through_seq` that waits, for a reader that has stored

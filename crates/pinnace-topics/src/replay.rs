@@ -133,7 +133,7 @@ impl Replay {
         // What went with dropped segments, or with damage, left no trace here.
         let known_from = self.first_seq.filter(|_| log.damage.is_empty());
         let unknown_through = known_from.unwrap_or(self.state.next_seq) - 1;
-        self.state.index.dropped.forget_through(unknown_through);
+        self.state.index.gone.forget_through(unknown_through);
         self.state.index.reclaim_due = true;
         let recovery = Recovery {
             log,
@@ -152,8 +152,8 @@ impl Replay {
         bytes: u32,
     ) {
         self.see_seq(seq);
-        if !copy {
-            self.first_seq.get_or_insert(seq);
+        if !copy && self.first_seq.is_none() {
+            self.first_seq = Some(seq);
         }
         for id in queues {
             self.see_queue(*id);

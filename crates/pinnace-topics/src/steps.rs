@@ -194,9 +194,10 @@ impl State {
         }
         // Told in the order in which they were asked.
         calls[from..].reverse();
-        // Those who wait for a record that stands were told when it was committed.
+        // Those who wait for the last record that stands have been told when it was committed.
+        let seq = self.durable_seq;
         let settled = self.settling.drain(..);
-        calls.extend(settled.map(|(_, done)| Call::Done(done, Ok(self.durable_seq))));
+        calls.extend(settled.map(|(_, done)| Call::Done(done, Ok(seq))));
     }
 
     fn undo(&mut self, op: Op, error: &StoreError, routes: &Routes, calls: &mut Vec<Call>) {
@@ -270,10 +271,9 @@ impl State {
 
     fn unpublish(&mut self, seq: u64, queues: &[u32]) {
         for id in queues {
-            if !self.pick(*id, &[seq]).is_empty() {
-                self.index.unpin(&[seq]);
-            }
+            self.pick(*id, &[seq]);
         }
+        self.index.remove(seq);
     }
 
     /// The log has failed: everybody who waits for anything is told.

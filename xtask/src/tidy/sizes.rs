@@ -53,12 +53,6 @@ const FILES: &[Exception] = &[
         lines: 538,
         reason: "the twin disk: every operation with its faults and crashes",
     },
-    Exception {
-        file: "crates/pinnace-topics/src/queues.rs",
-        function: "",
-        lines: 424,
-        reason: "every operation on a queue, each with what it appends",
-    },
 ];
 
 /// Functions above 70 lines.

@@ -41,11 +41,13 @@ pub(super) fn number(route: Option<&Route>) -> usize {
         Some(Route::Queue(..)) => 2,
         Some(Route::System(segments)) => {
             let is_it = |path: &&str| {
-                let wanted = path.strip_prefix("/-/").unwrap_or("").split('/');
-                wanted.clone().count() == segments.len()
-                    && wanted
-                        .zip(segments)
-                        .all(|(want, segment)| want == segment || want == "{run}")
+                let Some(wanted) = path.strip_prefix("/-/") else {
+                    return false;
+                };
+                let wanted: Vec<&str> = wanted.split('/').collect();
+                let pairs = || wanted.iter().zip(segments);
+                wanted.len() == segments.len()
+                    && pairs().all(|(want, segment)| want == segment || *want == "{run}")
             };
             PATHS.iter().position(is_it).unwrap_or(OTHER)
         }

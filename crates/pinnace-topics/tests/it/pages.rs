@@ -1,5 +1,6 @@
 //! Pages of what is stored: order, place, what is gone, and numbers told to live subscriptions.
 
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use pinnace_log::twin::TwinDisk;
@@ -66,6 +67,42 @@ fn pages_follow_each_other_and_say_what_is_gone() {
         gone(&broker, "b", 1) && !gone(&broker, "b", 2),
         "a restart knows it from the log"
     );
+}
+
+#[test]
+fn a_peek_behind_a_place_leaves_out_what_is_before_it() {
+    let (broker, _) = open(&TwinDisk::new(), small());
+    create(&broker, "a", "q");
+    let mut publisher = broker.publisher();
+    for text in ["1", "2", "3"] {
+        publish(&mut publisher, "a", text.as_bytes());
+    }
+    settled(&broker);
+    let peeked = broker.peek_after(b"a", "q", 1, 1).unwrap();
+    assert_eq!(texts(&peeked.messages), [(2, "2".into())]);
+    assert_eq!(peeked.through_seq, Some(2));
+    assert_eq!(
+        broker.peek_after(b"a", "q", 3, 9).unwrap().through_seq,
+        None
+    );
+    assert!(broker.peek_after(b"a", "other", 0, 1).is_err());
+
+    let (woken, wakes) = channel();
+    let notify = |after, word: &'static str| {
+        let woken = woken.clone();
+        let wake = Box::new(move || woken.send(word).unwrap());
+        broker.notify_after(b"a", "q", after, wake).unwrap()
+    };
+    notify(2, "at once");
+    assert_eq!(wakes.try_recv(), Ok("at once"));
+    notify(3, "with the fourth");
+    assert!(
+        wakes.try_recv().is_err(),
+        "what is before the place wakes nobody"
+    );
+    publish(&mut publisher, "a", b"4");
+    settled(&broker);
+    assert_eq!(wakes.recv(), Ok("with the fourth"));
 }
 
 #[derive(Default)]
