@@ -14,6 +14,7 @@ use crate::collector::Command;
 use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
+use crate::metrics::Metrics;
 use crate::roster::Roster;
 
 /// Shared by the doors, the collector's front and the idle watch.
@@ -38,6 +39,7 @@ pub(crate) struct Harbour {
     pub(crate) damage: Vec<String>,
     /// Which stream reads each queue.
     pub(crate) queue_streams: Arc<QueueStreams>,
+    pub(crate) metrics: Arc<Metrics>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
     answers: Mutex<Answers>,
@@ -75,6 +77,7 @@ impl Harbour {
             stopping: watch::Sender::new(false),
             damage,
             queue_streams: Arc::default(),
+            metrics: Arc::default(),
             next_connection: AtomicU64::new(1),
             own_publisher,
             answers,
@@ -131,6 +134,9 @@ impl Harbour {
                 admitted = true;
             }
         });
+        if !admitted {
+            self.metrics.refused_connections.add(1);
+        }
         admitted.then_some(Admitted {
             connections: &self.connections,
         })

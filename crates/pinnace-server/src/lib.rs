@@ -23,6 +23,7 @@ mod http_door;
 mod idle;
 pub mod limits;
 mod lock;
+mod metrics;
 mod nats_door;
 mod presence;
 mod roster;

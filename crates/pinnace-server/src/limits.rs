@@ -52,6 +52,13 @@ pub const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// An HTTP connection whose peer acknowledges nothing for this long is gone.
 pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
+/// Paths that requests are counted by.
+pub const METRIC_PATHS_MAX: usize = 32;
+/// Queues that metrics tell by name: the fullest.
+pub const METRIC_QUEUES_MAX: usize = 50;
+/// Longest label of a metric, characters.
+pub const METRIC_LABEL_CHARS_MAX: usize = 128;
+
 /// Bytes read from a NATS connection at a time.
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.

@@ -27,7 +27,10 @@ struct Literal {
 }
 
 /// Mostly one.
-#[expect(clippy::box_collection, reason = "eight bytes less in each of a million entries")]
+#[expect(
+    clippy::box_collection,
+    reason = "eight bytes less in each of a million entries"
+)]
 enum Ids {
     One(u32),
     Many(Box<Vec<u32>>),

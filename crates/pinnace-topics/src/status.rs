@@ -144,7 +144,7 @@ impl Broker {
     }
 }
 
-fn status(state: &State, queue: &Queue) -> QueueStatus {
+pub(crate) fn status(state: &State, queue: &Queue) -> QueueStatus {
     let active = queue.active();
     let leased = active.and_then(|active| active.leased.keys().next().copied());
     let first_seq = queue.front().into_iter().chain(leased).min();

@@ -32,13 +32,13 @@ const FILES: &[Exception] = &[
     Exception {
         file: "crates/pinnace-log/src/committer.rs",
         function: "",
-        lines: 429,
+        lines: 430,
         reason: "the committer's thread from batch to sync to healing, one state machine",
     },
     Exception {
         file: "crates/pinnace-log/src/log.rs",
         function: "",
-        lines: 504,
+        lines: 507,
         reason: "the log's whole public face with its options and states",
     },
     Exception {

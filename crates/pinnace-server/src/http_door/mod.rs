@@ -15,6 +15,7 @@ mod path;
 mod queue_stream;
 mod queues;
 mod request;
+mod routes;
 mod runs;
 mod socket;
 mod stream;
@@ -24,10 +25,11 @@ mod topics;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pinnace_topics::Publisher;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +40,7 @@ use crate::harbour::Harbour;
 use crate::limits::{
     DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
 };
+use crate::metrics::Metrics;
 use answer::{Answer, Failure};
 use feed::{Feed, Form};
 use line::{Line, Socket};
@@ -58,8 +61,8 @@ struct Context {
 impl Context {
     /// A feed for a stream on this connection.
     fn feed(&self, form: impl Form) -> Arc<Feed> {
-        let drained = self.harbour.drained.clone();
-        Arc::new(Feed::new(form, self.line.clone(), drained))
+        let feed = Feed::new(form, self.line.clone(), &self.harbour);
+        Arc::new(feed)
     }
 }
 
@@ -96,6 +99,8 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     // A peer that is gone, or reads no more, is found out by what it does not acknowledge.
     let _ =
         rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32);
+    let _counted = harbour.metrics.http.connections.enter();
+    harbour.metrics.http.connections_ever.add(1);
     let line = Arc::new(Line::default());
     let context = Arc::new(Context {
         caller: Caller::admit(address),
@@ -112,7 +117,10 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Socket::new(stream, line.clone())), service)
+        .serve_connection(
+            TokioIo::new(Socket::new(stream, line.clone(), harbour.metrics.clone())),
+            service,
+        )
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -145,15 +153,55 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
 }
 
 async fn handle(context: &Context, request: Request<Incoming>) -> Answer {
+    let began = Instant::now();
     let method = request.method().clone();
-    let answered = match path::route(request.uri().path()) {
+    let asks_to_wait = request.uri().query().is_some_and(|q| q.contains("wait="));
+    let route = path::route(request.uri().path());
+    let path = routes::number(route.as_ref().ok());
+    let answered = match route {
         Ok(route) => dispatch(context, &route, request).await,
         Err(failure) => Err(failure),
     };
-    answered.unwrap_or_else(|failure| {
+    let answer = answered.unwrap_or_else(|failure| {
         tracing::debug!(address = %context.caller.address, %method, %failure, "request refused");
         failure.into_answer()
-    })
+    });
+    let elapsed = (!asks_to_wait).then(|| began.elapsed());
+    count(
+        &context.harbour.metrics,
+        path,
+        &method,
+        answer.status(),
+        elapsed,
+    );
+    answer
+}
+
+/// Counts a request that was answered.
+fn count(
+    metrics: &Metrics,
+    path: usize,
+    method: &Method,
+    status: StatusCode,
+    elapsed: Option<Duration>,
+) {
+    metrics
+        .requests
+        .count(path, method.as_str(), status.as_u16());
+    let times = metrics.requests.times(path);
+    if let (Some(elapsed), Some(times)) = (elapsed, times) {
+        times.add(elapsed, 1);
+    }
+    if path == routes::TOPIC && method == Method::POST {
+        if status.is_success() {
+            metrics.http.received_messages.add(1);
+            if let Some(elapsed) = elapsed {
+                metrics.http.publish_to_ack.add(elapsed, 1);
+            }
+        } else {
+            metrics.http.refused_publishes.add(1);
+        }
+    }
 }
 
 async fn dispatch(

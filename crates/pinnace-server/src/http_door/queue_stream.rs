@@ -51,7 +51,7 @@ pub(super) fn read(
         };
         reader.turn.reader.feed.close(reason);
     };
-    Ok(answer(feed, director))
+    Ok(answer(context, feed, director))
 }
 
 /// A stream that reads one queue.

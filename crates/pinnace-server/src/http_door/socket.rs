@@ -184,6 +184,7 @@ enum End {
 impl Conversation {
     /// Converses until one side ends it.
     pub(super) async fn run(mut self, context: &Context) {
+        let _counted = context.harbour.metrics.sockets.enter();
         let Ok(upgraded) = (&mut self.upgrade).await else {
             return;
         };
@@ -302,13 +303,14 @@ impl Inbound<'_> {
 
     fn publish(&mut self, payload: &[u8]) -> Result<(), End> {
         self.frames += 1;
+        let began = std::time::Instant::now();
+        let metrics = &self.harbour.metrics.http;
         let Some(topic) = self.topic else {
             let reason = "pattern: nothing can be published here".to_owned();
             return Err(End::Close(Close(CloseCode::Policy, reason)));
         };
         if !self.context.caller.may(Action::Publish) {
-            let reason = "forbidden".to_owned();
-            return Err(End::Close(Close(CloseCode::Policy, reason)));
+            return Err(End::Close(Close(CloseCode::Policy, "forbidden".to_owned())));
         }
         let message = pinnace_topics::Message {
             topic: topic.as_bytes(),
@@ -325,10 +327,16 @@ impl Inbound<'_> {
                 .publish_for(&mut publisher, &message, self.skip, &mut batch, done)
         };
         batch.flush();
+        match &published {
+            Ok(_) => {
+                metrics.received_messages.add(1);
+                metrics.publish_to_deliver.add(began.elapsed(), 1);
+            }
+            Err(_) => metrics.refused_publishes.add(1),
+        }
         match published {
             Ok(published) if published.seq.is_none() && self.acknowledge => {
-                let live = published.live;
-                let object = json!({"ack": self.frames, "live": live});
+                let object = json!({"ack": self.frames, "live": published.live});
                 self.feed.remark(|out| frames::say(out, &object));
                 Ok(())
             }

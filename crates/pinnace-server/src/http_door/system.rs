@@ -8,10 +8,11 @@ use pinnace_topics::StorageState;
 use serde_json::json;
 
 use super::answer::{self, Answer, Failure};
-use super::{Context, request, runs, topics};
+use super::{Context, request, routes, runs, topics};
 use crate::caller::Action;
 use crate::clock::now_us;
 use crate::harbour::Harbour;
+use crate::metrics;
 
 /// `GET /`: where everything is.
 pub(super) fn root(request: &Request<Incoming>) -> Result<Answer, Failure> {
@@ -21,6 +22,7 @@ pub(super) fn root(request: &Request<Incoming>) -> Result<Answer, Failure> {
         "server": "pinnace",
         "links": {
             "health": "/-/health", "ready": "/-/ready", "info": "/-/info",
+            "metrics": "/-/metrics",
             "clients": "/-/clients", "topics": "/-/topics", "runs": "/-/runs",
         },
         "try": "curl -d hi http://HOST/alerts",
@@ -45,6 +47,12 @@ pub(super) async fn handle(
             only_get(&request)?;
             request::parameters(request.uri(), &[])?;
             answer::json(&context.harbour.info)
+        }
+        ["metrics"] => {
+            only_get(&request)?;
+            request::parameters(request.uri(), &[])?;
+            let page = metrics::render(&context.harbour, &routes::PATHS);
+            Ok(answer::with_body(metrics::CONTENT_TYPE, page))
         }
         ["clients"] => clients(&context.harbour, &request),
         ["topics"] => list_topics(&context.harbour, &request),

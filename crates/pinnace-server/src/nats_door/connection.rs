@@ -31,11 +31,13 @@ pub(super) async fn run(stream: TcpStream, caller: Caller, harbour: Arc<Harbour>
         let _ = stream.try_write(b"-ERR 'maximum connections exceeded'\r\n");
         return;
     };
+    let _counted = harbour.metrics.nats.connections.enter();
+    harbour.metrics.nats.connections_ever.add(1);
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection closed before it was greeted");
         return;
     }
-    let outbox = Arc::new(Outbox::new(stream, harbour.drained.clone()));
+    let outbox = Arc::new(Outbox::new(stream, &harbour));
     let writer = tokio::spawn({
         let outbox = outbox.clone();
         async move { outbox.drain_when_blocked().await }
@@ -45,6 +47,7 @@ pub(super) async fn run(stream: TcpStream, caller: Caller, harbour: Arc<Harbour>
     outbox.flush();
     let close = converse(&mut session, &outbox, &harbour).await;
     session.batch.flush();
+    session.fold(None);
     session.end(&close.reason);
     tracing::debug!(
         connection = session.connection,
@@ -68,6 +71,7 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                 if ready.is_err() {
                     return closed("read error");
                 }
+                let began = session.sample();
                 match read_and_handle(session, outbox, &mut unfinished) {
                     Ok(true) => {
                         next_ping = Instant::now() + PING_INTERVAL;
@@ -76,7 +80,9 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                     Ok(false) => {}
                     Err(close) => return close,
                 }
-                if session.batch.flush() {
+                let behind = session.batch.flush();
+                session.fold(began);
+                if behind {
                     // A receiver is far behind: its publisher gives it a moment.
                     let _ = timeout(PAUSE_MAX, harbour.drained.notified()).await;
                 }
@@ -108,6 +114,8 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
             }
         }
         if let Some(reason) = outbox.closed() {
+            let slow = u64::from(reason == "slow consumer");
+            harbour.metrics.nats.slow_consumers.add(slow);
             let error = (reason == "slow consumer").then(|| "Slow Consumer".to_owned());
             return Close {
                 error,
@@ -141,6 +149,7 @@ fn read_and_handle(
             }
             Err(error) => return Err(closed(&format!("read error: {error}"))),
         };
+        session.received_bytes(count);
         if unfinished.is_empty() {
             let handled = handle_all(session, &buffer[..count])?;
             unfinished.extend_from_slice(&buffer[handled..count]);

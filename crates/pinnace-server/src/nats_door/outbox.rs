@@ -10,7 +10,9 @@ use pinnace_topics::Flush;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::harbour::Harbour;
 use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_MAX, PENDING_BYTES_PAUSE};
+use crate::metrics::Metrics;
 
 pub(crate) struct Outbox {
     socket: TcpStream,
@@ -21,6 +23,7 @@ pub(crate) struct Outbox {
     blocked: Notify,
     /// Wakes publishers that paused for a receiver.
     drained: Arc<Notify>,
+    metrics: Arc<Metrics>,
     /// Wakes the connection's own task: it was closed, or a subscription is used up.
     pub(super) attention: Notify,
 }
@@ -33,16 +36,19 @@ struct State {
     closed: Option<&'static str>,
     /// Subscriptions that had their last message.
     used_up: Vec<Box<[u8]>>,
+    /// Messages added since the last write.
+    messages: u64,
 }
 
 impl Outbox {
-    pub(super) fn new(socket: TcpStream, drained: Arc<Notify>) -> Self {
+    pub(super) fn new(socket: TcpStream, harbour: &Harbour) -> Self {
         Self {
             socket,
             state: Mutex::default(),
             touched: AtomicBool::new(false),
             blocked: Notify::new(),
-            drained,
+            drained: harbour.drained.clone(),
+            metrics: harbour.metrics.clone(),
             attention: Notify::new(),
         }
     }
@@ -58,11 +64,17 @@ impl Outbox {
     /// Adds bytes; false when the connection is closed or so far behind that it now is.
     #[inline]
     pub(super) fn add(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.add_counted(0, write)
+    }
+
+    #[inline]
+    fn add_counted(&self, messages: u64, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut state = self.lock();
         if state.closed.is_some() {
             return false;
         }
         write(&mut state.bytes);
+        state.messages += messages;
         if state.bytes.len() - state.written > PENDING_BYTES_MAX {
             state.closed = Some("slow consumer");
             drop(state);
@@ -70,6 +82,12 @@ impl Outbox {
             return false;
         }
         true
+    }
+
+    /// Adds a message; otherwise as `add`.
+    #[inline]
+    pub(super) fn add_message(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.add_counted(1, write)
     }
 
     /// True for the one that has to put this connection on its list of those to flush.
@@ -111,10 +129,17 @@ impl Outbox {
     /// Writes what the socket takes now; true when nothing is left.
     fn write_some(&self) -> std::io::Result<bool> {
         let mut state = self.lock();
+        let metrics = &self.metrics.nats;
+        metrics
+            .sent_messages
+            .add(std::mem::take(&mut state.messages));
         while state.written < state.bytes.len() {
             match self.socket.try_write(&state.bytes[state.written..]) {
                 Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(count) => state.written += count,
+                Ok(count) => {
+                    state.written += count;
+                    metrics.sent_bytes.add(count as u64);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pinnace_nats::{
     Connect, ConnectError, DecodeError, Op, PONG, ServerInfo, no_responders_headers, write_err,
@@ -18,6 +19,7 @@ use super::sink::Subscription;
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
 use crate::limits::{PAYLOAD_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::metrics::SAMPLE;
 
 /// The reference server whose behaviour clients may count on.
 const REFERENCE_VERSION: &str = "2.10.0";
@@ -33,6 +35,16 @@ pub(super) struct Session {
     told_connected: bool,
     subscriptions: HashMap<Box<[u8]>, Entry>,
     pub(super) batch: Batch,
+    counts: Counts,
+}
+
+/// What happened since the counts were last folded into the server's.
+#[derive(Default)]
+struct Counts {
+    messages: u64,
+    refused: u64,
+    batches: u32,
+    durable: u32,
 }
 
 struct Entry {
@@ -97,7 +109,31 @@ impl Session {
             told_connected: false,
             subscriptions: HashMap::new(),
             batch: Batch::default(),
+            counts: Counts::default(),
         }
+    }
+
+    /// When a batch begins whose times are taken.
+    pub(super) fn sample(&mut self) -> Option<Instant> {
+        self.counts.batches = self.counts.batches.wrapping_add(1);
+        (self.counts.batches % SAMPLE == 1).then(Instant::now)
+    }
+
+    /// A batch has been carried out and written: adds what it did to the server's counts.
+    pub(super) fn fold(&mut self, began: Option<Instant>) {
+        let metrics = &self.harbour.metrics.nats;
+        let messages = std::mem::take(&mut self.counts.messages);
+        metrics.received_messages.add(messages);
+        metrics
+            .refused_publishes
+            .add(std::mem::take(&mut self.counts.refused));
+        if let Some(began) = began.filter(|_| messages > 0) {
+            metrics.publish_to_deliver.add(began.elapsed(), messages);
+        }
+    }
+
+    pub(super) fn received_bytes(&self, count: usize) {
+        self.harbour.metrics.nats.received_bytes.add(count as u64);
     }
 
     /// The first line of every conversation.
@@ -214,13 +250,20 @@ impl Session {
         }
         let skip = (!self.connect.echo).then_some(self.connection);
         let harbour = &self.harbour;
+        let durable = &mut self.counts.durable;
         let done = || {
+            *durable = durable.wrapping_add(1);
+            let began = (*durable % SAMPLE == 1).then(Instant::now);
             message
                 .reply
-                .map(|reply| acknowledgement(harbour, reply.into()))
+                .map(|reply| acknowledgement(harbour, reply.into(), began))
         };
         let published =
             harbour.publish_for(&mut self.publisher, message, skip, &mut self.batch, done);
+        match &published {
+            Ok(_) => self.counts.messages += 1,
+            Err(_) => self.counts.refused += 1,
+        }
         match published {
             Ok(published) if published.live == 0 && published.queues == 0 => {
                 self.nobody_listens(message);
@@ -322,10 +365,16 @@ impl Session {
 }
 
 /// What answers a durable publish with a reply subject once it is synced.
-fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>) -> Done {
+/// `began` is when it was read, for those whose times are taken.
+fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>, began: Option<Instant>) -> Done {
     let harbour = harbour.clone();
     Box::new(move |stored| match stored {
-        Ok(seq) => harbour.answer(&reply, format!("{{\"seq\":{seq}}}").as_bytes()),
+        Ok(seq) => {
+            harbour.answer(&reply, format!("{{\"seq\":{seq}}}").as_bytes());
+            if let Some(began) = began {
+                harbour.metrics.nats.publish_to_ack.add(began.elapsed(), 1);
+            }
+        }
         Err(error) => harbour.answer(&reply, &refusal(&error)),
     })
 }

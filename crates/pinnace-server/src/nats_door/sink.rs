@@ -50,7 +50,7 @@ impl Sink for Subscription {
         } else {
             b""
         };
-        let taken = self.outbox.add(|bytes| {
+        let taken = self.outbox.add_message(|bytes| {
             write_msg(
                 bytes,
                 message.topic,

@@ -17,6 +17,7 @@ mod http;
 mod kill;
 mod leases;
 mod lifecycle;
+mod metrics;
 mod nats;
 mod runs;
 mod sockets;
