@@ -4,6 +4,7 @@
 //! of connections. Each connection keeps one publisher with its match cache.
 
 mod answer;
+mod authenticate;
 mod path;
 mod request;
 mod runs;
@@ -32,7 +33,9 @@ use path::Route;
 struct Context {
     harbour: Arc<Harbour>,
     caller: Caller,
-    publisher: Mutex<Publisher>,
+    /// Who this connection was, and what it showed to prove it.
+    recognised: Mutex<Option<authenticate::Recognised>>,
+    publisher: Arc<Mutex<Publisher>>,
 }
 
 /// Accepts until the server stops, then lets open requests end.
@@ -66,8 +69,9 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     };
     let _ = stream.set_nodelay(true);
     let context = Arc::new(Context {
-        caller: Caller::admit(address),
-        publisher: Mutex::new(harbour.broker.publisher()),
+        caller: Caller::local_administrator(address),
+        recognised: Mutex::default(),
+        publisher: Arc::new(Mutex::new(harbour.broker.publisher())),
         harbour: harbour.clone(),
     });
     let service = service_fn(|request| {
@@ -95,7 +99,11 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
 async fn handle(context: &Context, request: Request<Incoming>) -> Answer {
     let method = request.method().clone();
     let answered = match path::route(request.uri().path()) {
-        Ok(route) => dispatch(context, &route, request).await,
+        Ok(route) if context.harbour.access.is_open() => dispatch(context, &route, request).await,
+        Ok(route) => match authenticate::admit(context, &route, &request) {
+            Ok(context) => dispatch(&context, &route, request).await,
+            Err(failure) => Err(failure),
+        },
         Err(failure) => Err(failure),
     };
     answered.unwrap_or_else(|failure| {

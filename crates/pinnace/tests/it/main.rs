@@ -17,6 +17,7 @@ mod http;
 mod kill;
 mod lifecycle;
 mod nats;
+mod nats_access;
 mod runs;
 mod storage;
 mod support;
