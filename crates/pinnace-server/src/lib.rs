@@ -13,6 +13,7 @@
 //! Left to others: what messages and queues are (`pinnace-topics`), what figures mean
 //! (`pinnace-report`), flags, signals and files a person asked for (the binary).
 
+mod access;
 pub mod caller;
 mod clock;
 mod collector;
@@ -25,6 +26,7 @@ pub mod limits;
 mod lock;
 mod metrics;
 mod nats_door;
+mod permissions;
 mod presence;
 mod roster;
 mod server;
@@ -32,4 +34,7 @@ mod settings;
 
 pub use lock::LockError;
 pub use server::{Running, StartError, StopCause};
-pub use settings::Settings;
+pub use settings::{
+    AuthSettings, Identity, NatsLimits, PermissionSettings, RuleSettings, Secret, Settings,
+    UserSettings,
+};

@@ -4,7 +4,7 @@
 //! listed in `docs/formats/http.md`.
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use pinnace_proto::api::Problem;
 use serde::Serialize;
@@ -75,6 +75,16 @@ impl Failure {
             StatusCode::BAD_REQUEST,
             code,
             "The request makes no sense",
+            detail.into(),
+        )
+    }
+
+    /// 401: somebody has to say who they are, or did not prove it.
+    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "Who is there?",
             detail.into(),
         )
     }
@@ -204,6 +214,10 @@ impl Failure {
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut answer = with_body("application/problem+json", body);
         *answer.status_mut() = self.status;
+        if self.status == StatusCode::UNAUTHORIZED {
+            let ways = HeaderValue::from_static("Basic realm=\"pinnace\", Bearer");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, ways);
+        }
         if let Some(allow) = self.allow {
             answer
                 .headers_mut()

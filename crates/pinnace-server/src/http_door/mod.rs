@@ -4,6 +4,7 @@
 //! of connections. Each connection keeps one publisher with its match cache.
 
 mod answer;
+mod authenticate;
 mod body;
 mod envelope;
 mod events;
@@ -52,10 +53,12 @@ use socket::Conversation;
 struct Context {
     harbour: Arc<Harbour>,
     caller: Caller,
-    publisher: Mutex<Publisher>,
+    /// Who this connection was, and what it showed to prove it.
+    recognised: Mutex<Option<authenticate::Recognised>>,
+    publisher: Arc<Mutex<Publisher>>,
     line: Arc<Line>,
     /// What the connection becomes after an answer that says so.
-    upgraded: Mutex<Option<Conversation>>,
+    upgraded: Arc<Mutex<Option<Conversation>>>,
 }
 
 impl Context {
@@ -103,11 +106,12 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     harbour.metrics.http.connections_ever.add(1);
     let line = Arc::new(Line::default());
     let context = Arc::new(Context {
-        caller: Caller::admit(address),
-        publisher: Mutex::new(harbour.broker.publisher()),
+        caller: Caller::local_administrator(address),
+        recognised: Mutex::default(),
+        publisher: Arc::new(Mutex::new(harbour.broker.publisher())),
         harbour: harbour.clone(),
         line: line.clone(),
-        upgraded: Mutex::default(),
+        upgraded: Arc::default(),
     });
     let service = service_fn(|request| {
         let context = context.clone();
@@ -159,7 +163,11 @@ async fn handle(context: &Context, request: Request<Incoming>) -> Answer {
     let route = path::route(request.uri().path());
     let path = routes::number(route.as_ref().ok());
     let answered = match route {
-        Ok(route) => dispatch(context, &route, request).await,
+        Ok(route) if context.harbour.access.is_open() => dispatch(context, &route, request).await,
+        Ok(route) => match authenticate::admit(context, &route, &request) {
+            Ok(context) => dispatch(&context, &route, request).await,
+            Err(failure) => Err(failure),
+        },
         Err(failure) => Err(failure),
     };
     let answer = answered.unwrap_or_else(|failure| {

@@ -31,7 +31,7 @@ use super::feed::{Feed, Reason};
 use super::frames::{self, Frame, FrameForm};
 use super::stream::{Live, permit, place};
 use super::{Context, request};
-use crate::caller::Action;
+use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
 use crate::limits::{
     FAREWELL_MAX, PAYLOAD_BYTES_MAX, PINGS_UNANSWERED_MAX, SOCKET_BUFFER_BYTES, STREAM_HEARTBEAT,
@@ -63,6 +63,7 @@ pub(super) struct Conversation {
     topic: Option<Box<str>>,
     echo: bool,
     acknowledge: bool,
+    caller: Caller,
 }
 
 /// `GET /<pattern>` with `Upgrade: websocket`.
@@ -111,6 +112,7 @@ pub(super) fn open(
         topic: (!wild).then(|| pattern.into()),
         echo,
         acknowledge,
+        caller: context.caller.clone(),
     };
     let mut slot = context
         .upgraded
@@ -213,6 +215,7 @@ impl Conversation {
         let (live, feed, after) = (&mut self.live, &self.feed, self.after);
         let mut inbound = Inbound {
             context,
+            caller: &self.caller,
             harbour: harbour.clone(),
             feed,
             form: self.form,
@@ -280,6 +283,7 @@ async fn send(socket: &mut Stream, bytes: &[u8]) -> Result<(), SocketError> {
 /// What becomes of the frames a client sends.
 struct Inbound<'a> {
     context: &'a Context,
+    caller: &'a Caller,
     harbour: Arc<Harbour>,
     feed: &'a Arc<Feed>,
     form: FrameForm,
@@ -309,7 +313,7 @@ impl Inbound<'_> {
             let reason = "pattern: nothing can be published here".to_owned();
             return Err(End::Close(Close(CloseCode::Policy, reason)));
         };
-        if !self.context.caller.may(Action::Publish) {
+        if !self.caller.may(Action::PublishTo(topic.as_bytes())) {
             return Err(End::Close(Close(CloseCode::Policy, "forbidden".to_owned())));
         }
         let message = pinnace_topics::Message {

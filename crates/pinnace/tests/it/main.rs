@@ -19,6 +19,7 @@ mod leases;
 mod lifecycle;
 mod metrics;
 mod nats;
+mod nats_access;
 mod runs;
 mod sockets;
 mod storage;
