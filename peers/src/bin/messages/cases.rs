@@ -1,0 +1,157 @@
+//! The cases, by name.
+//!
+//! Invariant: a name says everything about a case but its length: what is done, the payload.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use peers::load::flood::Plan;
+use peers::load::http::Half;
+use peers::load::publisher::Pace;
+use peers::servers::Broker;
+
+/// Keep-alive connections of the HTTP cases.
+pub(crate) const HTTP_CONNECTIONS: usize = 64;
+/// Connections of the idle case.
+const IDLE_CONNECTIONS: usize = 10_000;
+/// Messages a second where latency is the question.
+const RATE: f64 = 20_000.0;
+/// The same with a hundred subscribers.
+const RATE_FAN: f64 = 1_000.0;
+
+/// What a case does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    /// Publish and deliver.
+    Live(Plan),
+    /// Request and reply with this payload, bytes.
+    Request(usize),
+    /// So many idle connections.
+    Idle(usize),
+    /// Durable publishes: payload bytes, and how many are under way.
+    Durable((usize, usize)),
+    /// Over HTTP, with this payload, bytes.
+    Http(Half, usize),
+}
+
+impl Work {
+    /// Whether `broker` does that.
+    pub(crate) fn is_offered(&self, broker: &dyn Broker) -> bool {
+        match self {
+            Self::Live(_) | Self::Request(_) | Self::Idle(_) => broker.live().is_some(),
+            Self::Durable(_) => broker.store().is_some(),
+            Self::Http(..) => broker.http().is_some(),
+        }
+    }
+}
+
+/// A case.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it does.
+    pub(crate) work: Work,
+}
+
+/// Those whose names begin with one of `wanted`; all when nothing is.
+pub(crate) fn chosen(wanted: &[String]) -> Result<Vec<Case>> {
+    let all = all();
+    for prefix in wanted {
+        ensure!(
+            all.iter()
+                .any(|case| case.name.starts_with(prefix.as_str())),
+            "no case begins with {prefix:?}; --list names them"
+        );
+    }
+    let is_wanted = |case: &Case| {
+        wanted.is_empty() || wanted.iter().any(|prefix| case.name.starts_with(prefix))
+    };
+    Ok(all.into_iter().filter(is_wanted).collect())
+}
+
+fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |name: String, work| cases.push(Case { name, work });
+    let plan = |topics, subscribers, payload_bytes| Plan {
+        topics,
+        subscribers,
+        stuck: false,
+        payload_bytes,
+        pace: Pace::Flood,
+        duration: Duration::ZERO,
+    };
+    for (name, topics, subscribers) in [("publish", 1, 0), ("1to1", 1, 1), ("4to4", 4, 1)] {
+        for bytes in [16, 128, 1024, 16_384] {
+            let plan = plan(topics, subscribers, bytes);
+            add(format!("{name}/{bytes}"), Work::Live(plan));
+        }
+    }
+    for subscribers in [10, 100, 1000] {
+        for bytes in [128, 1024] {
+            let plan = plan(1, subscribers, bytes);
+            add(format!("fan{subscribers}/{bytes}"), Work::Live(plan));
+        }
+    }
+    let open = Pace::Open(RATE);
+    let paced = Plan {
+        pace: open,
+        ..plan(1, 1, 128)
+    };
+    add("rate20000/128".to_owned(), Work::Live(paced));
+    add("request/128".to_owned(), Work::Request(128));
+    for (name, pace) in [("flood", Pace::Flood), ("rate1000", Pace::Open(RATE_FAN))] {
+        for stuck in [false, true] {
+            let plan = Plan {
+                pace,
+                stuck,
+                ..plan(1, 100, 128)
+            };
+            let side = if stuck { "with" } else { "without" };
+            add(format!("stuck/{name}/{side}"), Work::Live(plan));
+        }
+    }
+    add(
+        format!("idle/{IDLE_CONNECTIONS}"),
+        Work::Idle(IDLE_CONNECTIONS),
+    );
+    for window in [1, 32, 256] {
+        for bytes in [128, 1024] {
+            let work = Work::Durable((bytes, window));
+            add(format!("durable{window}/{bytes}"), work);
+        }
+    }
+    add(
+        "http-publish/128".to_owned(),
+        Work::Http(Half::Publish, 128),
+    );
+    add("http-fetch/128".to_owned(), Work::Http(Half::Fetch, 128));
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_differ_and_choose() {
+        let all = chosen(&[]).unwrap();
+        let names: HashSet<&str> = all.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(names.len(), all.len());
+        let some = chosen(&["1to1/1".to_owned(), "idle".to_owned()]).unwrap();
+        let names: Vec<&str> = some.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "1to1/16",
+                "1to1/128",
+                "1to1/1024",
+                "1to1/16384",
+                "idle/10000"
+            ]
+        );
+        assert!(chosen(&["nothing".to_owned()]).is_err());
+    }
+}
