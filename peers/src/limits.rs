@@ -51,6 +51,10 @@ pub const DELIVERY_STALL_MAX: Duration = Duration::from_secs(10);
 pub const WARM_UP: Duration = Duration::from_millis(300);
 /// Publishing at a rate before the measured phase.
 pub const WARM_UP_PACED: Duration = Duration::from_millis(500);
+/// Connections that subscribe queues at once before start-up is measured.
+pub const FILL_CONNECTIONS: usize = 64;
+/// Publishes under way while a server is filled.
+pub const FILL_WINDOW: usize = 256;
 /// Between opening idle connections and looking at the server's memory.
 pub const IDLE_SETTLE: Duration = Duration::from_secs(2);
 /// Receive buffer of a subscriber that never reads, bytes.

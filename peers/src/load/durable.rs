@@ -60,35 +60,15 @@ pub fn run(
 ) -> Result<Figures> {
     ensure!(payload_bytes >= 8, "a payload needs 8 bytes");
     prepare(target, http, store)?;
-    let topics: &[&str] = if store == Store::Stream {
-        &[]
-    } else {
-        &[INBOX]
-    };
-    let stream = Line::open(target, 1, topics)?.into_stream()?;
-    stream.set_nonblocking(true)?;
     let frame = match store {
         Store::Stream => Resp.append(TOPIC, payload_bytes),
         _ => target.wire.publish(TOPIC, Some(INBOX), payload_bytes),
     };
-    let mut writer = Writer {
-        wire: target.wire,
-        store,
-        stream,
-        frame,
-        window,
-        under_way: VecDeque::new(),
-        outgoing: Vec::new(),
-        incoming: Vec::new(),
-        times_ns: Vec::new(),
-        sent: 0,
-        acknowledged: 0,
-        last_seq: None,
-    };
-    writer.phase(WARM_UP)?;
+    let mut writer = Writer::open(target, store, vec![frame], window)?;
+    writer.phase(Until::after(WARM_UP))?;
     writer.times_ns.clear();
     let (cpu_before, before, began) = (meter.cpu()?, writer.acknowledged, Instant::now());
-    writer.phase(duration)?;
+    writer.phase(Until::after(duration))?;
     let (cpu, seconds) = (meter.cpu()? - cpu_before, began.elapsed().as_secs_f64());
     let figures = Figures {
         published: writer.acknowledged - before,
@@ -99,6 +79,35 @@ pub fn run(
         ..Figures::default()
     };
     Ok(figures.with_latencies(writer.times_ns, Vec::new()))
+}
+
+/// Publishes `count` messages to queues of Pinnace, one topic after the other and again.
+///
+/// # Errors
+/// As [`run`].
+pub fn fill(
+    target: &Target<'_>,
+    topics: &[String],
+    (payload_bytes, window): (usize, usize),
+    count: usize,
+) -> Result<()> {
+    let frame = |topic: &String| target.wire.publish(topic, Some(INBOX), payload_bytes);
+    let frames = topics.iter().map(frame).collect();
+    let mut writer = Writer::open(target, Store::Queue, frames, window)?;
+    writer.phase(Until::Sent(count as u64))
+}
+
+/// When a phase ends.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Time(Instant),
+    Sent(u64),
+}
+
+impl Until {
+    fn after(duration: Duration) -> Self {
+        Self::Time(Instant::now() + duration)
+    }
 }
 
 /// Makes what stores the topic.
@@ -126,7 +135,8 @@ struct Writer<'a> {
     wire: &'a dyn Wire,
     store: Store,
     stream: TcpStream,
-    frame: Template,
+    /// Sent in turns.
+    frames: Vec<Template>,
     window: usize,
     /// When each of those under way was sent.
     under_way: VecDeque<u64>,
@@ -138,31 +148,63 @@ struct Writer<'a> {
     last_seq: Option<u64>,
 }
 
-impl Writer<'_> {
-    /// Publishes until the time is over, then waits for what is under way.
-    fn phase(&mut self, duration: Duration) -> Result<()> {
-        let began = Instant::now();
+impl<'a> Writer<'a> {
+    fn open(
+        target: &Target<'a>,
+        store: Store,
+        frames: Vec<Template>,
+        window: usize,
+    ) -> Result<Self> {
+        let topics: &[&str] = if store == Store::Stream {
+            &[]
+        } else {
+            &[INBOX]
+        };
+        let stream = Line::open(target, 1, topics)?.into_stream()?;
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            wire: target.wire,
+            store,
+            stream,
+            frames,
+            window,
+            under_way: VecDeque::new(),
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            times_ns: Vec::new(),
+            sent: 0,
+            acknowledged: 0,
+            last_seq: None,
+        })
+    }
+
+    /// Publishes until the phase is over, then waits for what is under way.
+    fn phase(&mut self, until: Until) -> Result<()> {
         loop {
-            let is_over = began.elapsed() >= duration;
-            if is_over && self.under_way.is_empty() {
+            let room = match until {
+                Until::Time(end) if Instant::now() >= end => 0,
+                Until::Time(_) => u64::MAX,
+                Until::Sent(count) => count - self.sent,
+            };
+            if room == 0 && self.under_way.is_empty() {
                 return Ok(());
             }
-            if !is_over {
-                self.fill();
-            }
+            self.fill(room);
             self.write()?;
             self.read()?;
         }
     }
 
-    /// Puts as many publishes into the outgoing bytes as the window allows.
-    fn fill(&mut self) {
-        while self.under_way.len() < self.window && self.outgoing.len() < BATCH_BYTES {
-            let start = self.outgoing.len() + self.frame.payload.start;
-            self.outgoing.extend_from_slice(&self.frame.bytes);
+    /// Puts as many publishes into the outgoing bytes as the window and `room` allow.
+    fn fill(&mut self, mut room: u64) {
+        while room > 0 && self.under_way.len() < self.window && self.outgoing.len() < BATCH_BYTES {
+            let frame = &self.frames[self.sent as usize % self.frames.len()];
+            let start = self.outgoing.len() + frame.payload.start;
+            self.outgoing.extend_from_slice(&frame.bytes);
             self.outgoing[start..start + 8].copy_from_slice(&self.sent.to_le_bytes());
             self.under_way.push_back(now_ns());
             self.sent += 1;
+            room -= 1;
         }
     }
 
@@ -217,13 +259,9 @@ impl Writer<'_> {
                 Item::Message(range) | Item::Answer(range) => {
                     let bytes = &self.incoming[taken..][range];
                     let seq = sequence(self.store, bytes)?;
-                    let expected = self.last_seq.map_or(seq, Some);
-                    ensure!(
-                        seq.is_none()
-                            || self.last_seq.is_none()
-                            || seq == self.last_seq.map(|last| last + 1),
-                        "acknowledged as {seq:?} after {expected:?}"
-                    );
+                    if let (Some(seq), Some(last)) = (seq, self.last_seq) {
+                        ensure!(seq == last + 1, "acknowledged as {seq} after {last}");
+                    }
                     self.last_seq = seq;
                     let sent_ns = self.under_way.pop_front();
                     let sent_ns = sent_ns.context("an acknowledgement nobody waits for")?;

@@ -59,9 +59,9 @@ pub fn run(
     let mut load = Load::new(address, paths, payload_bytes, connections)?;
     match half {
         Half::Publish => load.phase(Half::Publish, WARM_UP)?,
-        // Enough to fetch for as long, should fetching be half as fast again.
+        // Enough to fetch for as long, should fetching be far faster than publishing.
         Half::Fetch => {
-            load.phase(Half::Publish, duration + duration / 2)?;
+            load.phase(Half::Publish, duration * 2)?;
             load.phase(Half::Fetch, WARM_UP)?;
         }
     }
@@ -90,27 +90,54 @@ pub fn run(
 /// # Errors
 /// When it does not answer 2xx in time.
 pub fn ask(address: &str, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address).with_context(|| address.to_owned())?;
-    stream.set_read_timeout(Some(EXCHANGE_MAX))?;
-    let mut bytes = request(method, path, body.len());
-    bytes.extend_from_slice(body);
-    stream.write_all(&bytes)?;
-    let mut answer = Vec::new();
-    loop {
-        if let Some(found) = parse(&answer)? {
-            let body = answer[found.body.clone()].to_vec();
-            ensure!(
-                (200..300).contains(&found.status),
-                "{method} {path}: {}: {}",
-                found.status,
-                String::from_utf8_lossy(&body)
-            );
-            return Ok(body);
+    Client::open(address)?.ask(method, path, body)
+}
+
+/// A blocking keep-alive connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    incoming: Vec<u8>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn open(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).with_context(|| address.to_owned())?;
+        stream.set_read_timeout(Some(EXCHANGE_MAX))?;
+        stream.set_nodelay(true)?;
+        let incoming = Vec::new();
+        Ok(Self { stream, incoming })
+    }
+
+    /// One exchange; the body of the answer.
+    ///
+    /// # Errors
+    /// When it does not answer 2xx in time.
+    pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
+        let mut bytes = request(method, path, body.len());
+        bytes.extend_from_slice(body);
+        self.stream.write_all(&bytes)?;
+        self.incoming.clear();
+        loop {
+            if let Some(found) = parse(&self.incoming)? {
+                let body = self.incoming[found.body].to_vec();
+                ensure!(
+                    (200..300).contains(&found.status),
+                    "{method} {path}: {}: {}",
+                    found.status,
+                    String::from_utf8_lossy(&body)
+                );
+                return Ok(body);
+            }
+            let mut part = [0; READ_BYTES];
+            let count = self.stream.read(&mut part)?;
+            ensure!(count > 0, "{method} {path}: closed without an answer");
+            self.incoming.extend_from_slice(&part[..count]);
         }
-        let mut part = [0; READ_BYTES];
-        let count = stream.read(&mut part)?;
-        ensure!(count > 0, "{method} {path}: closed without an answer");
-        answer.extend_from_slice(&part[..count]);
     }
 }
 

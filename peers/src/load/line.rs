@@ -57,7 +57,7 @@ impl<'a> Line<'a> {
         }
         line.wire.fence(&mut first);
         line.send(&first)?;
-        while line.next()?.0 != Item::Fence {}
+        while line.receive()?.0 != Item::Fence {}
         Ok(line)
     }
 
@@ -73,7 +73,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When nothing comes in time, or a complaint.
-    pub fn next(&mut self) -> Result<(Item, &[u8])> {
+    pub fn receive(&mut self) -> Result<(Item, &[u8])> {
         loop {
             if let Some((length, item)) = self.wire.next(&self.bytes[self.taken..])? {
                 let start = self.taken;
@@ -111,13 +111,13 @@ impl<'a> Line<'a> {
     /// Sends a request whose answer is a message, and hands the message out.
     ///
     /// # Errors
-    /// As [`Line::send`] and [`Line::next`].
+    /// As [`Line::send`] and [`Line::receive`].
     pub fn ask(&mut self, topic: &str, reply: &str, payload: &[u8]) -> Result<Vec<u8>> {
         let mut frame = self.wire.publish(topic, Some(reply), payload.len());
         frame.bytes[frame.payload.clone()].copy_from_slice(payload);
         self.send(&frame.bytes)?;
         loop {
-            if let (Item::Message(_), bytes) = self.next()? {
+            if let (Item::Message(_), bytes) = self.receive()? {
                 return Ok(bytes.to_vec());
             }
         }

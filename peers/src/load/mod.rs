@@ -18,6 +18,7 @@ pub mod publisher;
 pub mod receiver;
 pub mod request;
 pub mod spent;
+pub mod startup;
 pub mod wire;
 
 use serde::Serialize;

@@ -39,6 +39,8 @@ pub struct Publisher<'a> {
     incoming: Vec<u8>,
     fences: u64,
     answers: u64,
+    /// What the server asked to hear: it must not come between the halves of a frame.
+    owed: Vec<u8>,
     /// Messages published so far, which is the number of the next.
     pub sent: u64,
 }
@@ -71,6 +73,7 @@ impl<'a> Publisher<'a> {
             incoming: Vec::new(),
             fences: 0,
             answers: 0,
+            owed: Vec::new(),
             sent: 0,
         })
     }
@@ -140,8 +143,17 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
-    /// Writes all of `bytes`; answers are read while the server does not take more.
+    /// Writes what is owed and all of `bytes`, which are whole frames.
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if !self.owed.is_empty() {
+            let owed = std::mem::take(&mut self.owed);
+            self.write(&owed)?;
+        }
+        self.write(bytes)
+    }
+
+    /// Writes all of `bytes`; answers are read while the server does not take more.
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let mut written = 0;
         while written < bytes.len() {
             match self.stream.write(&bytes[written..]) {
@@ -194,7 +206,7 @@ impl<'a> Publisher<'a> {
                 match item {
                     Item::Fence => self.fences += 1,
                     Item::Answer(_) => self.answers += 1,
-                    Item::Asked(answer) => self.stream.write_all(answer)?,
+                    Item::Asked(answer) => self.owed.extend_from_slice(answer),
                     Item::Message(_) | Item::Other => {}
                 }
             }
@@ -261,7 +273,52 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use super::super::wire::nats::Nats;
     use super::*;
+
+    #[test]
+    fn an_answer_owed_never_splits_a_frame() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut far = listener.accept().unwrap().0;
+        let frame = Nats.publish("t", None, 16_384);
+        let mut publisher = Publisher::new(&Nats, near, &frame, 0, None, true).unwrap();
+        let progress = Progress::new(&[0]);
+        let received = std::thread::scope(|scope| {
+            let publishing = scope.spawn(|| publisher.phase(Pace::Flood, 20_000_000, &progress));
+            // A server that asks while the socket is full, and reads only after that.
+            far.write_all(b"PING\r\n").unwrap();
+            let (mut bytes, mut pings, mut frames, mut pongs) = (Vec::new(), 1, 0u64, 0);
+            while !bytes.ends_with(b"PING\r\n") {
+                let mut part = [0; 50_000];
+                let count = far.read(&mut part).unwrap();
+                bytes.extend_from_slice(&part[..count]);
+                while bytes.len() >= frame.bytes.len() {
+                    let length = if bytes.starts_with(b"PONG\r\n") {
+                        pongs += 1;
+                        6
+                    } else {
+                        assert!(bytes.starts_with(b"PUB t 16384\r\n"));
+                        frames += 1;
+                        frame.bytes.len()
+                    };
+                    bytes.drain(..length);
+                    if pings < 3 {
+                        far.write_all(b"PING\r\n").unwrap();
+                        pings += 1;
+                    }
+                }
+            }
+            pongs += bytes.windows(6).filter(|six| six == b"PONG\r\n").count();
+            far.write_all(b"PONG\r\n").unwrap();
+            publishing.join().unwrap().unwrap();
+            assert!(pongs > 0 && frames > 0, "{pongs} of {pings}");
+            frames
+        });
+        assert_eq!(received, publisher.sent);
+    }
 
     #[test]
     fn a_stamp_is_read_back() {

@@ -191,7 +191,7 @@ impl<'a> Receiver<'a> {
             let goal = &progress.topics[subscriber.topic].goal;
             goal.load(Ordering::Acquire) == subscriber.received
         };
-        // Without a subscriber nothing is awaited; otherwise the first one tells in most rounds.
+        // Without a subscriber nothing is awaited.
         self.subscribers.iter().all(complete)
     }
 
@@ -219,7 +219,7 @@ impl Subscriber {
         &mut self,
         wire: &dyn Wire,
         buffer: &mut [u8],
-        mut latencies: Option<&mut Latencies>,
+        latencies: Option<&mut Latencies>,
         progress: &Progress,
     ) -> Result<()> {
         let kept = self.tail.len();
@@ -232,7 +232,7 @@ impl Subscriber {
         };
         let before = self.received;
         let bytes = &buffer[..kept + count];
-        let taken = self.take(wire, bytes, latencies.as_deref_mut())?;
+        let taken = self.take(wire, bytes, latencies)?;
         self.tail.clear();
         self.tail.extend_from_slice(&bytes[taken..]);
         let delivered = &progress.topics[self.topic].delivered;

@@ -36,7 +36,7 @@ pub fn run(
     std::thread::scope(|scope| {
         let answers = scope.spawn(move || -> Result<()> {
             loop {
-                let (item, payload) = responder.next()?;
+                let (item, payload) = responder.receive()?;
                 if !matches!(item, Item::Message(_)) {
                     continue;
                 }
@@ -53,7 +53,7 @@ pub fn run(
             asking.bytes[at..at + stamp.len()].copy_from_slice(stamp);
             client.send(&asking.bytes)?;
             loop {
-                match client.next()? {
+                match client.receive()? {
                     (Item::Message(_), payload) if payload.starts_with(stamp) => return Ok(()),
                     (Item::Message(_), _) => bail!("the answer to another request"),
                     _ => {}

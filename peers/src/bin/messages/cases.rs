@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use peers::load::durable::Store;
 use peers::load::flood::Plan;
 use peers::load::http::Half;
 use peers::load::publisher::Pace;
+use peers::load::startup::Stored;
 use peers::servers::Broker;
 
 /// Keep-alive connections of the HTTP cases.
@@ -30,6 +32,8 @@ pub(crate) enum Work {
     Idle(usize),
     /// Durable publishes: payload bytes, and how many are under way.
     Durable((usize, usize)),
+    /// Start-up with so much stored, of this payload, bytes.
+    Startup(Stored, usize),
     /// Over HTTP, with this payload, bytes.
     Http(Half, usize),
 }
@@ -38,8 +42,12 @@ impl Work {
     /// Whether `broker` does that.
     pub(crate) fn is_offered(&self, broker: &dyn Broker) -> bool {
         match self {
-            Self::Live(_) | Self::Request(_) | Self::Idle(_) => broker.live().is_some(),
+            Self::Live(_) | Self::Idle(_) => broker.live().is_some(),
+            Self::Request(_) => broker
+                .live()
+                .is_some_and(|(wire, _)| wire.publishes_while_subscribed()),
             Self::Durable(_) => broker.store().is_some(),
+            Self::Startup(..) => broker.store() == Some(Store::Queue),
             Self::Http(..) => broker.http().is_some(),
         }
     }
@@ -54,20 +62,29 @@ pub(crate) struct Case {
     pub(crate) work: Work,
 }
 
-/// Those whose names begin with one of `wanted`; all when nothing is.
+/// Those that are named by one of `wanted`, or whose names begin with it when none is named so; all
+/// when nothing is wanted.
 pub(crate) fn chosen(wanted: &[String]) -> Result<Vec<Case>> {
     let all = all();
-    for prefix in wanted {
-        ensure!(
-            all.iter()
-                .any(|case| case.name.starts_with(prefix.as_str())),
-            "no case begins with {prefix:?}; --list names them"
-        );
+    if wanted.is_empty() {
+        return Ok(all);
     }
-    let is_wanted = |case: &Case| {
-        wanted.is_empty() || wanted.iter().any(|prefix| case.name.starts_with(prefix))
-    };
-    Ok(all.into_iter().filter(is_wanted).collect())
+    let mut is_chosen = vec![false; all.len()];
+    for word in wanted {
+        let is_named = all.iter().any(|case| case.name == *word);
+        let fits = |name: &str| name == word || !is_named && name.starts_with(word.as_str());
+        ensure!(
+            all.iter().any(|case| fits(&case.name)),
+            "no case begins with {word:?}; --list names them"
+        );
+        for (case, chosen) in all.iter().zip(&mut is_chosen) {
+            *chosen |= fits(&case.name);
+        }
+    }
+    let chosen = all.into_iter().zip(is_chosen);
+    Ok(chosen
+        .filter_map(|(case, yes)| yes.then_some(case))
+        .collect())
 }
 
 fn all() -> Vec<Case> {
@@ -126,6 +143,12 @@ fn all() -> Vec<Case> {
         Work::Http(Half::Publish, 128),
     );
     add("http-fetch/128".to_owned(), Work::Http(Half::Fetch, 128));
+    let stored = Stored {
+        topics: 10_000,
+        queues: 10,
+        messages: 100,
+    };
+    add("startup/1M-100k".to_owned(), Work::Startup(stored, 128));
     cases
 }
 
@@ -140,18 +163,9 @@ mod tests {
         let all = chosen(&[]).unwrap();
         let names: HashSet<&str> = all.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
-        let some = chosen(&["1to1/1".to_owned(), "idle".to_owned()]).unwrap();
+        let some = chosen(&["1to1/16".to_owned(), "durable1/".to_owned()]).unwrap();
         let names: Vec<&str> = some.iter().map(|case| case.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "1to1/16",
-                "1to1/128",
-                "1to1/1024",
-                "1to1/16384",
-                "idle/10000"
-            ]
-        );
+        assert_eq!(names, ["1to1/16", "durable1/128", "durable1/1024"]);
         assert!(chosen(&["nothing".to_owned()]).is_err());
     }
 }

@@ -16,7 +16,7 @@ use clap::Parser;
 use peers::load::line::Target;
 use peers::load::spent::Meter;
 use peers::load::wire::nats::Nats;
-use peers::load::{Figures, durable, flood, http, idle, request};
+use peers::load::{Figures, durable, flood, http, idle, request, startup};
 use peers::machine::Machine;
 use peers::results;
 use peers::servers::mosquitto::Mosquitto;
@@ -239,6 +239,9 @@ fn run(arguments: &Arguments, case: &Case, broker: Option<&dyn Broker>) -> Resul
         return Ok(None);
     }
     let data = tempfile::tempdir_in(&arguments.dir)?;
+    if let Work::Startup(stored, payload_bytes) = case.work {
+        return startup::run(broker, data.path(), stored, payload_bytes).map(Some);
+    }
     let all = sched_getaffinity(None)?;
     if arguments.one_core {
         sched_setaffinity(None, &cpu(0))?;
@@ -298,6 +301,10 @@ fn cpu(number: usize) -> CpuSet {
 /// What was typed, without the paths of the machine.
 fn command_line() -> String {
     let words = std::env::args().skip(1);
+    let words = words.map(|word| match word.rsplit_once('/') {
+        Some((_, name)) if word.starts_with('/') => name.to_owned(),
+        _ => word,
+    });
     let words: Vec<String> = std::iter::once("target/release/messages".to_owned())
         .chain(words)
         .collect();

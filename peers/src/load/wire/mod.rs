@@ -63,6 +63,10 @@ pub trait Wire: Send + Sync {
     fn answers_publishes(&self) -> bool {
         false
     }
+    /// Whether a connection that is subscribed may publish, as a responder does.
+    fn publishes_while_subscribed(&self) -> bool {
+        true
+    }
     /// The item at the front of `bytes` and its length; `None` when it has not wholly arrived.
     ///
     /// # Errors

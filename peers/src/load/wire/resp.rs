@@ -50,6 +50,10 @@ impl Wire for Resp {
         true
     }
 
+    fn publishes_while_subscribed(&self) -> bool {
+        false
+    }
+
     fn next(&self, bytes: &[u8]) -> Result<Option<(usize, Item)>> {
         let Some((head, length)) = line(bytes) else {
             return Ok(None);
