@@ -47,6 +47,10 @@ pub const WINDOW_LOOK_NS: u64 = 30_000;
 pub const RECEIVE_LOOK: Duration = Duration::from_millis(5);
 /// Deliveries that do not come for so long are lost.
 pub const DELIVERY_STALL_MAX: Duration = Duration::from_secs(10);
+/// A publisher that the server takes nothing from for so long gives up. What lies in socket buffers may
+/// be sixteen million deliveries to a thousand subscribers; whether those still come is the receiver's
+/// question.
+pub const PUBLISH_STALL_MAX: Duration = Duration::from_secs(90);
 /// Flooding before the measured phase.
 pub const WARM_UP: Duration = Duration::from_millis(300);
 /// Publishing at a rate before the measured phase.
@@ -60,5 +64,6 @@ pub const IDLE_SETTLE: Duration = Duration::from_secs(2);
 /// Receive buffer of a subscriber that never reads, bytes.
 pub const STUCK_RECEIVE_BYTES: usize = 4 << 10;
 
+const _: () = assert!(DELIVERY_STALL_MAX.as_nanos() < PUBLISH_STALL_MAX.as_nanos());
 const _: () = assert!(BATCH_BYTES < RECEIVE_BYTES);
 const _: () = assert!(RECEIVE_LOOK.as_nanos() < DELIVERY_STALL_MAX.as_nanos());

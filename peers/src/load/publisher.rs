@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::clock::{be_punctual, now_ns, sleep_until_ns};
 use super::receiver::Progress;
 use super::wire::{Item, Template, Wire};
-use crate::limits::{BATCH_BYTES, EXCHANGE_MAX, WINDOW_LOOK_NS};
+use crate::limits::{BATCH_BYTES, PUBLISH_STALL_MAX, WINDOW_LOOK_NS};
 
 const READ_BYTES: usize = 64 << 10;
 
@@ -174,11 +174,11 @@ impl<'a> Publisher<'a> {
     fn wait(&mut self, ready: PollFlags) -> Result<()> {
         let mut fds = [PollFd::new(&self.stream, PollFlags::IN | ready)];
         let limit = Timespec {
-            tv_sec: i64::try_from(EXCHANGE_MAX.as_secs())?,
+            tv_sec: i64::try_from(PUBLISH_STALL_MAX.as_secs())?,
             tv_nsec: 0,
         };
         if poll(&mut fds, Some(&limit))? == 0 {
-            bail!("the server took and said nothing for {EXCHANGE_MAX:?}");
+            bail!("the server took and said nothing for {PUBLISH_STALL_MAX:?}");
         }
         if fds[0].revents().contains(PollFlags::IN) {
             self.take_incoming()?;
