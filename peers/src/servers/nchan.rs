@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Broker, Served, bound_to_us, free_port, start_on, version_of};
-use crate::load::http::Paths;
+use crate::load::http::{self, Paths};
 
 const PROGRAM: &str = "nginx";
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
@@ -44,7 +44,10 @@ impl Broker for Nchan {
         std::fs::write(data.join("nginx.conf"), config)?;
         let mut command = bound_to_us(Path::new(PROGRAM));
         command.arg("-p").arg(data).args(["-c", "nginx.conf"]);
-        start_on(port, &mut command, data)
+        let served = start_on(port, &mut command, data)?;
+        // The parent listens before it has a worker; whoever counts the processes must find both.
+        http::ask(&served.http, "POST", "/bench", b"")?;
+        Ok(served)
     }
 
     fn http(&self) -> Option<Paths> {
