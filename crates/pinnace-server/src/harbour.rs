@@ -12,6 +12,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::access::Access;
 use crate::collector::Command;
+use crate::fetches::Fetches;
+use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
 use crate::roster::Roster;
 use crate::settings::{NatsLimits, Settings};
@@ -28,6 +30,10 @@ pub(crate) struct Harbour {
     pub(crate) connections: watch::Sender<usize>,
     /// Wakes publishers that paused because a receiver was far behind.
     pub(crate) drained: Arc<Notify>,
+    /// Fetches that can be repeated.
+    pub(crate) fetches: Fetches,
+    /// Wakes whoever ends leases: there is a new one, or one ends at another time.
+    pub(crate) lease_ends: Notify,
     /// True once the server is going down.
     pub(crate) stopping: watch::Sender<bool>,
     /// Sends NATS connections away one by one, once the server is going down.
@@ -42,6 +48,8 @@ pub(crate) struct Harbour {
     nats_connections: AtomicUsize,
     /// What storage problems were found when the log was opened, for health.
     pub(crate) damage: Vec<String>,
+    /// Which stream reads each queue.
+    pub(crate) queue_streams: Arc<QueueStreams>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
 }
@@ -65,6 +73,8 @@ impl Harbour {
             collector,
             connections: watch::Sender::new(0),
             drained: Arc::new(Notify::new()),
+            fetches: Fetches::default(),
+            lease_ends: Notify::new(),
             stopping: watch::Sender::new(false),
             go: Notify::new(),
             access,
@@ -72,6 +82,7 @@ impl Harbour {
             nats_advertise: settings.nats_advertise.clone(),
             nats_connections: AtomicUsize::new(0),
             damage,
+            queue_streams: Arc::default(),
             next_connection: AtomicU64::new(1),
             own_publisher,
         }
@@ -135,8 +146,13 @@ impl Harbour {
         batch: &mut Batch,
         mut done: impl FnMut() -> Option<Done>,
     ) -> Result<Published, PublishError> {
+        let id = message_id(message.headers);
         loop {
-            match publisher.publish(message, skip_owner, batch, done()) {
+            let published = match id {
+                None => publisher.publish(message, skip_owner, batch, done()),
+                Some(id) => publisher.publish_once(message, id, skip_owner, batch, done()),
+            };
+            match published {
                 Err(PublishError::Store(StoreError::Busy)) => {
                     // Receivers have what was delivered so far while this one waits.
                     batch.flush();
@@ -168,6 +184,18 @@ impl Harbour {
             tracing::error!(%topic, %error, "the server could not publish");
         }
     }
+}
+
+/// The identity a publisher gave its message, by the header that is usual for it.
+fn message_id(headers: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"\r\nNats-Msg-Id:";
+    // Most messages have no headers at all.
+    if headers.is_empty() {
+        return None;
+    }
+    let start = memchr::memmem::find(headers, NAME)? + NAME.len();
+    let end = memchr::memchr(b'\r', &headers[start..])?;
+    Some(headers[start..start + end].trim_ascii()).filter(|id| !id.is_empty())
 }
 
 /// An open connection, counted.

@@ -17,6 +17,8 @@ mod access;
 pub mod caller;
 mod clock;
 mod collector;
+mod dead_letters;
+mod fetches;
 mod harbour;
 mod http_door;
 mod idle;

@@ -12,6 +12,18 @@ pub const SUBSCRIBER_BYTES_MAX: usize = 255;
 pub const TOPIC_BYTES_MAX: usize = 1_024;
 /// Most messages one fetch hands out.
 pub const FETCH_MESSAGES_MAX: usize = 1_000;
+/// Longest id of a fetch, bytes.
+pub const FETCH_ID_BYTES_MAX: usize = 256;
+/// How long a fetch that consumed can be repeated by its id.
+pub const FETCH_WINDOW: Duration = Duration::from_secs(120);
+/// Messages kept for fetches to be repeated, bytes; beyond it the oldest go first.
+pub const FETCHES_BYTES_MAX: usize = 64 << 20;
+/// Shortest lease.
+pub const LEASE_MIN: Duration = Duration::from_millis(10);
+/// Longest lease.
+pub const LEASE_MAX: Duration = Duration::from_secs(12 * 3_600);
+/// Longest time between two looks for leases that are over and messages that are too old.
+pub const TICK: Duration = Duration::from_secs(1);
 /// Longest wait of a fetch.
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Request line and headers of an HTTP request must be here within this time.
@@ -20,6 +32,25 @@ pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Buffer for the head of one HTTP request, bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// A stream whose client is further behind than this is ended, bytes.
+pub const STREAM_PENDING_BYTES_MAX: usize = 8 << 20;
+/// A publisher pauses while a stream is further behind than this, bytes.
+pub const STREAM_PENDING_BYTES_PAUSE: usize = 2 << 20;
+/// Stored messages a stream reads and sends at a time.
+pub const STREAM_PAGE_MESSAGES: usize = 64;
+/// Buffers of a WebSocket's codec, bytes each.
+pub const SOCKET_BUFFER_BYTES: usize = 8 << 10;
+/// Silence of a stream before a sign of life, unless its client asks for another.
+pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Shortest time between signs of life.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+/// Longest time between signs of life.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(600);
+/// A stream that was ended because its client does not read is cut after this.
+pub const FAREWELL_MAX: Duration = Duration::from_secs(5);
+/// An HTTP connection whose peer acknowledges nothing for this long is gone.
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes read from a NATS connection at a time.
 pub const READ_BYTES: usize = 64 << 10;
@@ -64,3 +95,5 @@ const _: () = assert!(PENDING_BYTES_PAUSE < PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < PENDING_BYTES_PAUSE);
 const _: () = assert!(PAYLOAD_BYTES_CEILING < PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_CEILING);
+const _: () = assert!(STREAM_PENDING_BYTES_PAUSE < STREAM_PENDING_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < STREAM_PENDING_BYTES_MAX);

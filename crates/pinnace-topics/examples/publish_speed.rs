@@ -140,7 +140,9 @@ fn take_all(broker: &Broker) {
         let (sender, receiver) = channel();
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
         broker.take(b"stored", "q", 1000, done).unwrap();
-        match receiver.recv().unwrap().unwrap().len() {
+        let taken = receiver.recv().unwrap().unwrap();
+        taken.receipt.confirm();
+        match taken.messages.len() {
             0 => break,
             taken => count += taken,
         }

@@ -11,13 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use pinnace_log::{Disk, Log, Lsn, Observer, Position, RealDisk};
 
 use crate::error::{Error, OpenError, StoreError, printable};
-use crate::limits::{QUEUE_BYTES_DEFAULT, QUEUE_MESSAGES_DEFAULT, QUEUES_DEFAULT};
+use crate::limits::{
+    IDENTITY_WINDOW_US_DEFAULT, QUEUE_BYTES_DEFAULT, QUEUE_MESSAGES_DEFAULT, QUEUES_DEFAULT,
+};
 use crate::live::Sink;
 use crate::publisher::Publisher;
 use crate::reclaim;
 use crate::replay::{Recovery, Replay};
 use crate::routing::{Routes, SubscriptionId};
-use crate::state::{Call, State};
+use crate::state::State;
+use crate::steps::Call;
 use crate::topic;
 
 /// Microseconds since 1970, as the caller tells them.
@@ -34,6 +37,12 @@ pub struct Options {
     pub queue_bytes_max: u64,
     /// Queues that may exist.
     pub queues_max: usize,
+    /// Messages that may be stored for all queues together; a publish beyond is refused.
+    pub messages_max: u64,
+    /// Their bytes (topic, headers, payload); a publish beyond is refused.
+    pub bytes_max: u64,
+    /// Microseconds for which a message's identity is remembered.
+    pub identity_window_us: u64,
 }
 
 impl Default for Options {
@@ -43,6 +52,9 @@ impl Default for Options {
             queue_messages_max: QUEUE_MESSAGES_DEFAULT,
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             queues_max: QUEUES_DEFAULT,
+            messages_max: u64::MAX,
+            bytes_max: u64::MAX,
+            identity_window_us: IDENTITY_WINDOW_US_DEFAULT,
         }
     }
 }
@@ -97,12 +109,13 @@ impl Broker {
         options: Options,
         clock: Clock,
     ) -> Result<(Broker, Recovery), OpenError> {
-        let mut replay = Replay::new();
+        let mut replay = Replay::new(options.identity_window_us);
         let opened = Log::open(disk, dir, options.log.clone(), &mut |_, position, bytes| {
             replay.record(position, bytes)
         })?;
         let routes = Routes::default();
-        let (state, recovery) = replay.finish(&routes, opened.recovery.clone());
+        let (mut state, recovery) = replay.finish(&routes, opened.recovery.clone());
+        state.leases.start(clock());
         let core = Arc::new(Core {
             state: Mutex::new(state),
             routes,
@@ -213,7 +226,7 @@ impl Observer for Committer {
             for position in positions {
                 state.commit(*position, &mut self.calls);
             }
-            state.reclaim.due || state.reclaim.upto.is_some()
+            state.index.reclaim_due || state.reclaim.upto.is_some()
         };
         self.run_calls();
         if reclaim {
@@ -227,7 +240,7 @@ impl Observer for Committer {
             let error = StoreError::Full(reason.to_owned());
             state.refuse(first, &error, &self.core.routes, &mut self.calls);
             // The next thing that is taken may make room.
-            state.reclaim.due = true;
+            state.index.reclaim_due = true;
         }
         self.run_calls();
     }

@@ -33,6 +33,9 @@ pub enum StoreError {
         /// The limit.
         max_bytes: u32,
     },
+    /// Messages could not be read; they are still there.
+    #[error("the disk could not be read: {0}; nothing is lost, try again and check the disk")]
+    Unreadable(String),
     /// The broker is being closed.
     #[error("the server is stopping")]
     Closed,
@@ -60,6 +63,19 @@ pub enum Error {
         pattern: String,
         /// Its name.
         name: String,
+    },
+    /// The lease is over, or never was.
+    #[error(
+        "there is no such lease: it has ended, and its messages may be with somebody else; fetch again"
+    )]
+    NoSuchLease,
+    /// Not a topic to publish to.
+    #[error(
+        "{topic} is not a topic: tokens split by dots, none empty, no white space or wildcards"
+    )]
+    InvalidDeadLetterTopic {
+        /// The text, printable.
+        topic: String,
     },
     /// Not a pattern.
     #[error(
@@ -119,6 +135,24 @@ pub enum PublishError {
         messages: u64,
         /// Their bytes.
         bytes: u64,
+    },
+    /// The broker holds as much as it may.
+    #[error(
+        "the server holds {messages} messages of {bytes} bytes, which is its limit; take some, or raise it"
+    )]
+    ServerLimit {
+        /// Messages stored.
+        messages: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Not an identity.
+    #[error("a message id has 1 to {max_bytes} bytes; this one has {bytes}")]
+    InvalidIdentity {
+        /// Bytes of the id.
+        bytes: usize,
+        /// The limit.
+        max_bytes: usize,
     },
     /// It could not be stored.
     #[error(transparent)]

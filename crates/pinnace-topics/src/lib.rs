@@ -11,10 +11,18 @@
 //! No callback (`Sink`, `Done`, `TakeDone`, a wake) is ever called while a lock of this crate is held.
 
 mod broker;
+mod dropping;
 mod error;
+mod identity;
+mod index;
+mod leases;
+mod lending;
 mod limits;
 mod live;
+mod page;
+mod paged;
 mod publisher;
+mod queue;
 mod queues;
 mod reclaim;
 mod record;
@@ -22,19 +30,27 @@ mod replay;
 mod routing;
 mod state;
 mod status;
+mod steps;
+mod takes;
 pub mod topic;
+mod varint;
 
 pub use broker::{Broker, Clock, Options};
 pub use pinnace_log::Damage;
 
 pub use error::{Error, OpenError, PublishError, StoreError};
+pub use leases::LeaseId;
+pub use lending::{DeadLetter, Leased, LeasedMessage, Ticked};
 pub use limits::{
-    QUEUE_BYTES_DEFAULT, QUEUE_MESSAGES_DEFAULT, QUEUE_NAME_BYTES_MAX, QUEUES_DEFAULT,
-    TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX,
+    IDENTITY_BYTES_MAX, IDENTITY_WINDOW_US_DEFAULT, QUEUE_BYTES_DEFAULT, QUEUE_MESSAGES_DEFAULT,
+    QUEUE_NAME_BYTES_MAX, QUEUES_DEFAULT, TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX,
 };
 pub use live::{Batch, Flush, Message, Sink};
+pub use page::{Page, Peeked};
 pub use publisher::{Published, Publisher};
-pub use queues::{Done, Peeked, Start, Stored, TakeDone, Wake, WakeId};
+pub use queue::{Overflow, QueueOptions};
+pub use queues::{Done, Start, Wake, WakeId};
 pub use replay::Recovery;
 pub use routing::SubscriptionId;
 pub use status::{QueueStatus, StorageState, TopicStatus};
+pub use takes::{Receipt, Stored, TakeDone, Taken};

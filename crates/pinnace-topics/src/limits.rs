@@ -2,6 +2,8 @@
 //!
 //! Invariant: lengths that a record stores in 16 bits cannot exceed 16 bits.
 
+use std::time::Duration;
+
 /// Longest topic or pattern, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 4096;
 
@@ -49,8 +51,30 @@ pub(crate) const RECLAIM_RESERVE_DIVISOR: u64 = 8;
 /// Connections in a batch before doubles are removed for the first time.
 pub(crate) const BATCH_SWEEP_MIN: usize = 64;
 
+/// Stored messages that one page looks at, so that a reader of a rare topic holds nobody up.
+pub(crate) const PAGE_SCAN_MAX: usize = 65_536;
+
 const _: () = assert!(TOPIC_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(QUEUE_NAME_BYTES_MAX <= u16::MAX as usize);
 
 /// Bytes of messages one take or peek returns, unless its first message alone is larger.
 pub(crate) const TAKE_BYTES_MAX: u64 = 64 << 20;
+
+/// Identities of messages that are remembered; beyond it the oldest are forgotten before their
+/// window is over.
+pub(crate) const IDENTITIES_MAX: usize = 1 << 20;
+
+/// Microseconds for which an identity is remembered unless an option says otherwise.
+pub const IDENTITY_WINDOW_US_DEFAULT: u64 = 120_000_000;
+
+/// Bytes of an identity that a publisher may give a message.
+pub const IDENTITY_BYTES_MAX: usize = 256;
+
+/// Acknowledged leases that are remembered, so that an acknowledgement may be repeated.
+pub(crate) const ENDED_LEASES_MAX: usize = 4096;
+
+/// How long whoever gets a dead letter has to put it elsewhere.
+pub(crate) const DEAD_LETTER_LEASE: Duration = Duration::from_secs(60);
+
+/// Messages of one queue that one tick drops for their age.
+pub(crate) const TICK_DROPS_MAX: usize = 100_000;

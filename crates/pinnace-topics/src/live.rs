@@ -32,6 +32,12 @@ pub trait Sink: Send + Sync {
     /// Takes a message, and touches `batch` if it wants to be flushed. False when it is exhausted
     /// or closed and did not take the message; another member of its group is then tried.
     fn deliver(&self, message: &Message<'_>, batch: &mut Batch) -> bool;
+
+    /// Like `deliver`, for a message that is also kept in queues, under the number `seq`. It need not
+    /// be durable yet.
+    fn deliver_kept(&self, message: &Message<'_>, _seq: u64, batch: &mut Batch) -> bool {
+        self.deliver(message, batch)
+    }
 }
 
 /// The connections touched by one publisher's messages, flushed together.

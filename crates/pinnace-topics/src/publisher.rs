@@ -7,14 +7,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use pinnace_log::Lsn;
+
 use crate::broker::Inner;
+use crate::dropping::make_room;
 use crate::error::{PublishError, StoreError, printable};
-use crate::limits::CACHE_TOPICS_MAX;
+use crate::identity::{self, Seen};
+use crate::limits::{CACHE_TOPICS_MAX, IDENTITY_BYTES_MAX};
 use crate::live::{Batch, Message};
 use crate::queues::Done;
 use crate::record::{self, Content};
 use crate::routing::MatchSet;
-use crate::state::{Op, Pending};
+use crate::state::State;
+use crate::steps::{Dones, Op, Pending};
 use crate::topic;
 
 /// What became of a publish.
@@ -27,6 +32,9 @@ pub struct Published {
     /// Its number, if it waits in a queue. It is acknowledged once `done` says so; until then a
     /// crash or a full disk can give the number to another message.
     pub seq: Option<u64>,
+    /// It is the repetition of a message whose identity was remembered: nothing was stored or
+    /// delivered now. `queues` and `seq` are those of the first.
+    pub duplicate: bool,
 }
 
 /// A publishing end, one for each connection. Remembers whom its topics reach.
@@ -66,6 +74,39 @@ impl Publisher {
         batch: &mut Batch,
         done: Option<Done>,
     ) -> Result<Published, PublishError> {
+        self.publish_as(message, None, skip_owner, batch, done)
+    }
+
+    /// Like `publish`, for a message with an identity: a repetition within the window of
+    /// `Options::identity_window_us` on the same topic stores and delivers nothing. `done` then
+    /// hears of the first one.
+    ///
+    /// # Errors
+    /// Those of `publish`, and `InvalidIdentity`.
+    pub fn publish_once(
+        &mut self,
+        message: &Message<'_>,
+        id: &[u8],
+        skip_owner: Option<u64>,
+        batch: &mut Batch,
+        done: Option<Done>,
+    ) -> Result<Published, PublishError> {
+        let (bytes, max_bytes) = (id.len(), IDENTITY_BYTES_MAX);
+        if bytes == 0 || bytes > max_bytes {
+            return Err(PublishError::InvalidIdentity { bytes, max_bytes });
+        }
+        self.publish_as(message, Some(id), skip_owner, batch, done)
+    }
+
+    #[inline]
+    fn publish_as(
+        &mut self,
+        message: &Message<'_>,
+        id: Option<&[u8]>,
+        skip_owner: Option<u64>,
+        batch: &mut Batch,
+        done: Option<Done>,
+    ) -> Result<Published, PublishError> {
         let generation = self.inner.core.routes.generation();
         if generation != self.generation {
             self.cache.clear();
@@ -79,22 +120,31 @@ impl Publisher {
         let Some(set) = &self.last else {
             return Ok(Published::default());
         };
-        if set.queues.is_empty() {
+        if set.queues.is_empty() && id.is_none() {
             let live = set.deliver(message, skip_owner, batch);
             return Ok(Published {
                 live,
-                queues: 0,
-                seq: None,
+                ..Published::default()
             });
         }
         let set = Arc::clone(set);
-        let (set, seq) = store(&self.inner, set, self.generation, message, done)?;
-        let live = set.deliver(message, skip_owner, batch);
-        Ok(Published {
-            live,
-            queues: set.queues.len() as u32,
-            seq,
-        })
+        match store(&self.inner, set, self.generation, message, id, done)? {
+            Outcome::New { set, seq } => Ok(Published {
+                live: match seq {
+                    Some(seq) => set.deliver_kept(message, seq, skip_owner, batch),
+                    None => set.deliver(message, skip_owner, batch),
+                },
+                queues: set.queues.len() as u32,
+                seq,
+                duplicate: false,
+            }),
+            Outcome::Known(seen) => Ok(Published {
+                live: 0,
+                queues: seen.queues,
+                seq: seen.seq,
+                duplicate: true,
+            }),
+        }
     }
 
     #[cold]
@@ -118,15 +168,26 @@ impl Publisher {
     }
 }
 
-/// Appends the message's record. Returns the matches as of that moment, and the message's number
-/// unless the last queue has just gone.
+/// What became of a message that had to be looked at under the lock.
+enum Outcome {
+    /// The matches as of that moment, and the message's number unless no queue was among them.
+    New {
+        set: Arc<MatchSet>,
+        seq: Option<u64>,
+    },
+    /// It had been published before.
+    Known(Seen),
+}
+
+/// Appends the message's record, unless nobody needs it or it is known.
 fn store(
     inner: &Inner,
     mut set: Arc<MatchSet>,
     generation: u64,
     message: &Message<'_>,
+    id: Option<&[u8]>,
     done: Option<Done>,
-) -> Result<(Arc<MatchSet>, Option<u64>), PublishError> {
+) -> Result<Outcome, PublishError> {
     let core = &inner.core;
     let content = Content {
         topic: message.topic,
@@ -138,49 +199,104 @@ fn store(
         max_bytes: core.options.log.record_bytes_max,
     })?;
     let published_us = (core.clock)();
+    let window_us = core.options.identity_window_us;
+    let key = id.map(|id| identity::key(message.topic, id));
     let mut guard = core.lock();
     let state = &mut *guard;
+    if let Some(key) = &key
+        && let Some(seen) = state.identities.seen(key, published_us, window_us)
+    {
+        let now = state.join_publish(&seen, done);
+        let seq = seen.seq.unwrap_or(0);
+        drop(guard);
+        if let Some(done) = now {
+            done(Ok(seq));
+        }
+        return Ok(Outcome::Known(seen));
+    }
     // Queues come and go only under the lock of the state, so from here on the set is right.
     if core.routes.generation() != generation {
         set = core.routes.find(message.topic).0;
-        if set.queues.is_empty() {
-            return Ok((set, None));
-        }
     }
-    for id in set.queues.iter() {
-        let Some(queue) = state.queues.get(id) else {
-            continue;
+    if !set.queues.is_empty() {
+        set = make_room(inner, state, set, message.topic, u64::from(bytes))?;
+    }
+    let lsn = match set.queues.is_empty() {
+        true => None,
+        false => Some(append(inner, state, &set, &content, id, published_us)?),
+    };
+    let seq = lsn.map(|_| state.next_seq);
+    if let Some(key) = &key {
+        let told = (seq, lsn, set.queues.len() as u32);
+        let key = Arc::clone(key);
+        state
+            .identities
+            .remember(key, published_us, window_us, told);
+    }
+    if let (Some(seq), Some(lsn)) = (seq, lsn) {
+        state.next_seq += 1;
+        state.add_message(seq, &set.queues, &set.topic, bytes, published_us);
+        let op = Op::Publish {
+            seq,
+            queues: Arc::clone(&set.queues),
+            identity: key,
+            dones: Dones {
+                first: done,
+                others: Vec::new(),
+            },
         };
-        let full = queue.waiting.len() as u64 >= core.options.queue_messages_max
-            || queue.bytes + u64::from(bytes) > core.options.queue_bytes_max;
-        if full {
-            return Err(PublishError::QueueLimit {
-                pattern: printable(&queue.pattern),
-                name: queue.name.to_string(),
-                messages: queue.waiting.len() as u64,
-                bytes: queue.bytes,
-            });
-        }
+        state.pending.push_back(Pending { lsn, op });
     }
-    let seq = state.next_seq;
+    drop(guard);
+    Ok(Outcome::New { set, seq })
+}
+
+/// Appends the record of a message that gets the next number.
+fn append(
+    inner: &Inner,
+    state: &mut State,
+    set: &MatchSet,
+    content: &Content<'_>,
+    id: Option<&[u8]>,
+    published_us: u64,
+) -> Result<Lsn, StoreError> {
     let Content {
         topic,
         headers,
         payload,
     } = content;
-    let head = &mut state.scratch;
-    record::message_head(head, false, seq, published_us, &set.queues, topic, headers);
-    let lsn = inner
-        .log
-        .append(&[head, topic, headers, payload])
-        .map_err(StoreError::from)?;
-    state.next_seq += 1;
-    state.add_message(seq, &set.queues, &set.topic, bytes);
-    let queues = Arc::clone(&set.queues);
-    state.pending.push_back(Pending {
-        lsn,
-        op: Op::Publish { seq, queues, done },
-    });
-    drop(guard);
-    Ok((set, Some(seq)))
+    let (head, queues, seq) = (&mut state.scratch, &set.queues, state.next_seq);
+    match id {
+        None => {
+            let kind = record::MESSAGE;
+            record::message_head(head, kind, seq, published_us, queues, topic, headers);
+        }
+        Some(id) => {
+            record::identified_head(head, seq, published_us, queues, id, topic, headers);
+        }
+    }
+    Ok(inner.log.append(&[head, topic, headers, payload])?)
+}
+
+impl State {
+    /// Lets `done` hear of a publish that came before. It comes back when that is durable.
+    fn join_publish(&mut self, seen: &Seen, done: Option<Done>) -> Option<Done> {
+        let at = seen.lsn.and_then(|lsn| {
+            let at = self
+                .pending
+                .binary_search_by_key(&lsn, |pending| pending.lsn);
+            at.ok()
+        });
+        match at.and_then(|at| self.pending.get_mut(at)) {
+            Some(Pending {
+                op: Op::Publish { dones, .. },
+                ..
+            }) => {
+                dones.others.extend(done);
+                None
+            }
+            // `done` of a message that no queue took is dropped, here as at first.
+            _ => done.filter(|_| seen.seq.is_some()),
+        }
+    }
 }

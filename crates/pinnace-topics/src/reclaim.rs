@@ -16,7 +16,8 @@ use crate::limits::{
     RECLAIM_STEP_BYTES, RECLAIM_STEP_QUEUES,
 };
 use crate::record::{self, Content, Record};
-use crate::state::{Op, Pending, State};
+use crate::state::State;
+use crate::steps::{Op, Pending};
 
 /// Looks whether segments can be given back, or takes the next step of doing so.
 pub(crate) fn advance(inner: &Arc<Inner>) {
@@ -30,7 +31,7 @@ pub(crate) fn advance(inner: &Arc<Inner>) {
         let upto = match state.reclaim.upto {
             Some(upto) => upto,
             None => {
-                state.reclaim.due = false;
+                state.index.reclaim_due = false;
                 match choose(inner, &state) {
                     Some(upto) => upto,
                     None => return,
@@ -42,6 +43,7 @@ pub(crate) fn advance(inner: &Arc<Inner>) {
         if emptying && messages.is_empty() && definitions.is_empty() {
             state.reclaim.upto = None;
             let pinned = state
+                .index
                 .segments
                 .range(..=upto)
                 .any(|(_, usage)| usage.live > 0);
@@ -75,7 +77,7 @@ fn choose(inner: &Inner, state: &State) -> Option<u32> {
     let (mut cost, mut gain, mut best) = (0, 0, None);
     for segment in sealed {
         gain += segment.record_bytes;
-        if let Some(usage) = state.segments.get(&segment.ordinal) {
+        if let Some(usage) = state.index.segments.get(&segment.ordinal) {
             cost += usage.live_bytes
                 + u64::from(usage.live) * MESSAGE_OVERHEAD_BYTES
                 + u64::from(usage.defined) * DEFINITION_BYTES;
@@ -102,18 +104,17 @@ fn copy_bytes_max(inner: &Inner) -> u64 {
 /// Some of the messages and definitions that are needed in segments up to `upto`.
 fn needed(state: &State, upto: u32) -> (Vec<(u64, Position)>, Vec<u32>) {
     let (mut messages, mut definitions, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for (ordinal, usage) in state.segments.range(..=upto) {
+    for (ordinal, usage) in state.index.segments.range(..=upto) {
         for id in &usage.definitions {
             let here = state
-                .queues
-                .get(id)
+                .queue(*id)
                 .is_some_and(|queue| queue.defined == Some(*ordinal));
             if here && definitions.len() < RECLAIM_STEP_QUEUES {
                 definitions.push(*id);
             }
         }
         for seq in &usage.seqs {
-            let Some(entry) = state.messages.get(seq) else {
+            let Some(entry) = state.index.messages.get(*seq) else {
                 continue;
             };
             let Some(position) = entry.position else {
@@ -154,7 +155,7 @@ fn copy(
     };
     for (seq, position, bytes) in messages {
         // It may have been taken while it was read.
-        let Some(entry) = state.messages.get(&seq) else {
+        let Some(entry) = state.index.messages.get(seq) else {
             continue;
         };
         if entry.held == 0 || entry.position != Some(position) {
@@ -172,10 +173,10 @@ fn copy(
         }
     }
     for id in definitions {
-        let Some(queue) = state.queues.get(&id) else {
+        let Some(queue) = state.queues.get(u64::from(id)) else {
             continue;
         };
-        record::restate(&mut state.scratch, id, &queue.pattern, &queue.name);
+        record::restate(&mut state.scratch, id, queue);
         let Ok(lsn) = append(&[&state.scratch]) else {
             return false;
         };
@@ -213,18 +214,22 @@ fn copy_message(
         return None;
     };
     // Whoever holds it now, which need not be whoever it was published to.
-    let holds = |id: &u32| {
-        let queue = state.queues.get(id);
-        queue.is_some_and(|queue| queue.waiting.binary_search(&seq).is_ok())
-    };
-    let holders: Vec<u32> = matching.iter().copied().filter(holds).collect();
+    let holders = state.holders(seq, matching);
     let Content {
         topic,
         headers,
         payload,
     } = content;
     let head = &mut state.scratch;
-    record::message_head(head, true, seq, published_us, &holders, topic, headers);
+    record::message_head(
+        head,
+        record::COPY,
+        seq,
+        published_us,
+        &holders,
+        topic,
+        headers,
+    );
     let Ok(lsn) = append(&[head, topic, headers, payload]) else {
         return Some(false);
     };
@@ -248,5 +253,5 @@ fn give_back(inner: &Inner, upto: u32) {
         .first()
         .map_or(0, |segment| segment.ordinal);
     let mut state = inner.core.lock();
-    state.segments = state.segments.split_off(&first_kept);
+    state.index.segments = state.index.segments.split_off(&first_kept);
 }

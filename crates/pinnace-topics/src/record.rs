@@ -4,6 +4,9 @@
 //! number, because the sums below have already held: an unknown kind means a newer program.
 //! The layout is drawn in `docs/formats/topics.md`.
 
+use crate::queue::{Overflow, Queue, QueueOptions};
+use crate::varint::{Reader, ascending, varint};
+
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
@@ -13,6 +16,8 @@ pub(crate) enum Record<'a> {
         seq: u64,
         published_us: u64,
         queues: Vec<u32>,
+        /// The identity its publisher gave it.
+        id: Option<&'a [u8]>,
         content: Content<'a>,
     },
     /// A queue was created, holding these messages from the start.
@@ -20,6 +25,7 @@ pub(crate) enum Record<'a> {
         queue: u32,
         pattern: &'a [u8],
         name: &'a str,
+        options: Option<Box<QueueOptions>>,
         holds: Vec<u64>,
     },
     /// A queue that exists, told again.
@@ -27,11 +33,14 @@ pub(crate) enum Record<'a> {
         queue: u32,
         pattern: &'a [u8],
         name: &'a str,
+        options: Option<Box<QueueOptions>>,
     },
     /// A queue was deleted.
     Delete { queue: u32 },
-    /// A queue gave away every message up to `through`.
+    /// A queue gave away every message up to `through`. Not written any more.
     Consume { queue: u32, through: u64 },
+    /// A queue gave away these messages.
+    Settle { queue: u32, seqs: Vec<u64> },
     /// The numbers to be used next.
     Counters { next_seq: u64, next_queue: u32 },
 }
@@ -50,18 +59,30 @@ impl Content<'_> {
     }
 }
 
-const MESSAGE: u8 = 1;
-const COPY: u8 = 2;
+pub(crate) const MESSAGE: u8 = 1;
+pub(crate) const COPY: u8 = 2;
 const CREATE: u8 = 3;
 const RESTATE: u8 = 4;
 const DELETE: u8 = 5;
 const CONSUME: u8 = 6;
 const COUNTERS: u8 = 7;
+const SETTLE: u8 = 8;
+const CREATE_WITH: u8 = 9;
+const RESTATE_WITH: u8 = 10;
+const IDENTIFIED: u8 = 11;
+
+/// The options of a queue, each behind its number.
+const MESSAGES_MAX: u64 = 1;
+const BYTES_MAX: u64 = 2;
+const AGE_MAX_US: u64 = 3;
+const OVERFLOW: u64 = 4;
+const DELIVERIES_MAX: u64 = 5;
+const DEAD_LETTER: u64 = 6;
 
 /// Writes what stands in front of topic, headers and payload in a message record.
 pub(crate) fn message_head(
     out: &mut Vec<u8>,
-    copy: bool,
+    kind: u8,
     seq: u64,
     published_us: u64,
     queues: &[u32],
@@ -69,7 +90,7 @@ pub(crate) fn message_head(
     headers: &[u8],
 ) {
     out.clear();
-    out.push(if copy { COPY } else { MESSAGE });
+    out.push(kind);
     varint(out, seq);
     varint(out, published_us);
     ascending(out, queues.iter().map(|&queue| u64::from(queue)));
@@ -77,13 +98,34 @@ pub(crate) fn message_head(
     varint(out, headers.len() as u64);
 }
 
-pub(crate) fn create(out: &mut Vec<u8>, queue: u32, pattern: &[u8], name: &str, holds: &[u64]) {
-    definition(out, CREATE, queue, pattern, name);
+/// The same for a message with an identity.
+pub(crate) fn identified_head(
+    out: &mut Vec<u8>,
+    seq: u64,
+    published_us: u64,
+    queues: &[u32],
+    id: &[u8],
+    topic: &[u8],
+    headers: &[u8],
+) {
+    out.clear();
+    out.push(IDENTIFIED);
+    varint(out, seq);
+    varint(out, published_us);
+    ascending(out, queues.iter().map(|&queue| u64::from(queue)));
+    varint(out, id.len() as u64);
+    out.extend_from_slice(id);
+    varint(out, topic.len() as u64);
+    varint(out, headers.len() as u64);
+}
+
+pub(crate) fn create(out: &mut Vec<u8>, id: u32, queue: &Queue, holds: &[u64]) {
+    definition(out, (CREATE, CREATE_WITH), id, queue);
     ascending(out, holds.iter().copied());
 }
 
-pub(crate) fn restate(out: &mut Vec<u8>, queue: u32, pattern: &[u8], name: &str) {
-    definition(out, RESTATE, queue, pattern, name);
+pub(crate) fn restate(out: &mut Vec<u8>, id: u32, queue: &Queue) {
+    definition(out, (RESTATE, RESTATE_WITH), id, queue);
 }
 
 pub(crate) fn delete(out: &mut Vec<u8>, queue: u32) {
@@ -92,11 +134,11 @@ pub(crate) fn delete(out: &mut Vec<u8>, queue: u32) {
     varint(out, u64::from(queue));
 }
 
-pub(crate) fn consume(out: &mut Vec<u8>, queue: u32, through: u64) {
+pub(crate) fn settle(out: &mut Vec<u8>, queue: u32, seqs: &[u64]) {
     out.clear();
-    out.push(CONSUME);
+    out.push(SETTLE);
     varint(out, u64::from(queue));
-    varint(out, through);
+    ascending(out, seqs.iter().copied());
 }
 
 pub(crate) fn counters(out: &mut Vec<u8>, next_seq: u64, next_queue: u32) {
@@ -106,14 +148,55 @@ pub(crate) fn counters(out: &mut Vec<u8>, next_seq: u64, next_queue: u32) {
     varint(out, u64::from(next_queue));
 }
 
-fn definition(out: &mut Vec<u8>, kind: u8, queue: u32, pattern: &[u8], name: &str) {
+/// `kinds` without and with options.
+fn definition(out: &mut Vec<u8>, kinds: (u8, u8), id: u32, queue: &Queue) {
     out.clear();
+    let kind = if queue.options.is_some() {
+        kinds.1
+    } else {
+        kinds.0
+    };
     out.push(kind);
-    varint(out, u64::from(queue));
-    varint(out, pattern.len() as u64);
-    out.extend_from_slice(pattern);
-    varint(out, name.len() as u64);
-    out.extend_from_slice(name.as_bytes());
+    varint(out, u64::from(id));
+    varint(out, queue.pattern.len() as u64);
+    out.extend_from_slice(&queue.pattern);
+    varint(out, queue.name.len() as u64);
+    out.extend_from_slice(queue.name.as_bytes());
+    if let Some(options) = &queue.options {
+        write_options(out, options);
+    }
+}
+
+/// A count, then each option that is set: its number and its value.
+fn write_options(out: &mut Vec<u8>, options: &QueueOptions) {
+    let overflow = match options.overflow {
+        Overflow::Refuse => 0,
+        Overflow::DropOldest => 1,
+        Overflow::Expire => 2,
+    };
+    let numbers = [
+        (MESSAGES_MAX, options.messages_max),
+        (BYTES_MAX, options.bytes_max),
+        (AGE_MAX_US, options.age_max_us),
+        (OVERFLOW, Some(overflow)),
+        (DELIVERIES_MAX, options.deliveries_max.map(u64::from)),
+    ];
+    let set = numbers.iter().filter(|(_, value)| value.is_some()).count();
+    varint(
+        out,
+        (set + usize::from(options.dead_letter.is_some())) as u64,
+    );
+    for (number, value) in numbers {
+        if let Some(value) = value {
+            varint(out, number);
+            varint(out, value);
+        }
+    }
+    if let Some(topic) = &options.dead_letter {
+        varint(out, DEAD_LETTER);
+        varint(out, topic.len() as u64);
+        out.extend_from_slice(topic);
+    }
 }
 
 /// Reads a record's payload. The error says what is wrong with it.
@@ -121,12 +204,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
     let (kind, rest) = bytes.split_first().ok_or("the record is empty")?;
     let mut reader = Reader(rest);
     let record = match *kind {
-        MESSAGE | COPY => reader.message(*kind == COPY),
-        CREATE => reader.create(),
-        RESTATE => reader.restate(),
+        MESSAGE | COPY | IDENTIFIED => reader.message(*kind),
+        CREATE | CREATE_WITH => reader.create(*kind == CREATE_WITH),
+        RESTATE | RESTATE_WITH => reader.restate(*kind == RESTATE_WITH),
         DELETE => reader.u32().map(|queue| Record::Delete { queue }),
         CONSUME => reader.consume(),
         COUNTERS => reader.counters(),
+        SETTLE => reader.settle(),
         unknown => {
             return Err(format!(
                 "record kind {unknown} is unknown; use the newer program"
@@ -139,32 +223,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
     }
 }
 
-/// Seven bits to the byte, lowest first, high bit set on all but the last.
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// A count, then each number as its distance from the one before.
-fn ascending(out: &mut Vec<u8>, numbers: impl ExactSizeIterator<Item = u64>) {
-    varint(out, numbers.len() as u64);
-    let mut last = 0;
-    for number in numbers {
-        varint(out, number - last);
-        last = number;
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
 impl<'a> Reader<'a> {
-    fn message(&mut self, copy: bool) -> Option<Record<'a>> {
+    fn message(&mut self, kind: u8) -> Option<Record<'a>> {
         let (seq, published_us) = (self.varint()?, self.varint()?);
         let queues = self.ascending()?.into_iter().map(u32::try_from);
         let queues = queues.collect::<Result<Vec<u32>, _>>().ok()?;
+        let id = match kind {
+            IDENTIFIED => {
+                let bytes = self.varint()?;
+                Some(self.take(bytes)?)
+            }
+            _ => None,
+        };
         let (topic_bytes, headers_bytes) = (self.varint()?, self.varint()?);
         let topic = self.take(topic_bytes)?;
         let headers = self.take(headers_bytes)?;
@@ -175,30 +245,73 @@ impl<'a> Reader<'a> {
             payload,
         };
         Some(Record::Message {
-            copy,
+            copy: kind == COPY,
             seq,
             published_us,
             queues,
+            id,
             content,
         })
     }
 
-    fn create(&mut self) -> Option<Record<'a>> {
+    fn create(&mut self, with_options: bool) -> Option<Record<'a>> {
         let (queue, pattern, name) = self.definition()?;
         Some(Record::Create {
             queue,
             pattern,
             name,
+            options: if with_options {
+                Some(self.options()?)
+            } else {
+                None
+            },
             holds: self.ascending()?,
         })
     }
 
-    fn restate(&mut self) -> Option<Record<'a>> {
+    fn restate(&mut self, with_options: bool) -> Option<Record<'a>> {
         let (queue, pattern, name) = self.definition()?;
         Some(Record::Restate {
             queue,
             pattern,
             name,
+            options: if with_options {
+                Some(self.options()?)
+            } else {
+                None
+            },
+        })
+    }
+
+    fn options(&mut self) -> Option<Box<QueueOptions>> {
+        let mut options = Box::<QueueOptions>::default();
+        for _ in 0..self.varint()? {
+            let number = self.varint()?;
+            let value = self.varint()?;
+            match number {
+                MESSAGES_MAX => options.messages_max = Some(value),
+                BYTES_MAX => options.bytes_max = Some(value),
+                AGE_MAX_US => options.age_max_us = Some(value),
+                OVERFLOW => {
+                    options.overflow = match value {
+                        0 => Overflow::Refuse,
+                        1 => Overflow::DropOldest,
+                        2 => Overflow::Expire,
+                        _ => return None,
+                    };
+                }
+                DELIVERIES_MAX => options.deliveries_max = Some(value.try_into().ok()?),
+                DEAD_LETTER => options.dead_letter = Some(self.take(value)?.into()),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+
+    fn settle(&mut self) -> Option<Record<'a>> {
+        Some(Record::Settle {
+            queue: self.u32()?,
+            seqs: self.ascending()?,
         })
     }
 
@@ -224,48 +337,6 @@ impl<'a> Reader<'a> {
         let name = std::str::from_utf8(self.take(bytes)?).ok()?;
         Some((queue, pattern, name))
     }
-
-    fn ascending(&mut self) -> Option<Vec<u64>> {
-        let count = usize::try_from(self.varint()?).ok()?;
-        // Each number takes a byte at least, so a wrong count cannot ask for much.
-        if count > self.0.len() {
-            return None;
-        }
-        let mut numbers = Vec::with_capacity(count);
-        let mut last = 0_u64;
-        for _ in 0..count {
-            last = last.checked_add(self.varint()?)?;
-            numbers.push(last);
-        }
-        Some(numbers)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.varint()?.try_into().ok()
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            let bits = u64::from(byte & 0x7f);
-            if (bits << shift) >> shift != bits {
-                return None;
-            }
-            value |= bits << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, bytes: u64) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(usize::try_from(bytes).ok()?)?;
-        self.0 = rest;
-        Some(taken)
-    }
 }
 
 #[cfg(test)]
@@ -284,7 +355,7 @@ mod tests {
         };
         message_head(
             &mut out,
-            false,
+            MESSAGE,
             300,
             u64::MAX,
             &[3, 4, 4_000_000_000],
@@ -298,32 +369,55 @@ mod tests {
             seq: 300,
             published_us: u64::MAX,
             queues,
+            id: None,
             content,
         };
         assert_eq!(decode(&out), Ok(expected));
-        create(&mut out, 7, b"a.>", "alice", &[1, 2, 9]);
-        let holds = vec![1, 2, 9];
-        let expected = Record::Create {
-            queue: 7,
-            pattern: b"a.>",
-            name: "alice",
-            holds,
+        identified_head(&mut out, 5, 6, &[7], b"id", b"a.b", b"");
+        out.extend_from_slice(b"a.bxyz");
+        let expected = Record::Message {
+            copy: false,
+            seq: 5,
+            published_us: 6,
+            queues: vec![7],
+            id: Some(b"id"),
+            content,
         };
         assert_eq!(decode(&out), Ok(expected));
-        restate(&mut out, 7, b"a.>", "bob");
-        assert_eq!(
-            decode(&out),
-            Ok(Record::Restate {
+        for options in [None, Some(all_options()), Some(Box::default())] {
+            let mut queue = Queue::new((*b"a.>").into(), "alice");
+            queue.options.clone_from(&options);
+            create(&mut out, 7, &queue, &[1, 2, 9]);
+            let expected = Record::Create {
                 queue: 7,
                 pattern: b"a.>",
-                name: "bob"
-            })
-        );
+                name: "alice",
+                options: options.clone(),
+                holds: vec![1, 2, 9],
+            };
+            assert_eq!(decode(&out), Ok(expected));
+            restate(&mut out, 7, &queue);
+            let expected = Record::Restate {
+                queue: 7,
+                pattern: b"a.>",
+                name: "alice",
+                options,
+            };
+            assert_eq!(decode(&out), Ok(expected));
+        }
         delete(&mut out, 7);
         assert_eq!(decode(&out), Ok(Record::Delete { queue: 7 }));
-        consume(&mut out, 7, 1 << 40);
+        settle(&mut out, 7, &[3, 1 << 40]);
         assert_eq!(
             decode(&out),
+            Ok(Record::Settle {
+                queue: 7,
+                seqs: vec![3, 1 << 40]
+            })
+        );
+        // What older programs wrote.
+        assert_eq!(
+            decode(&[CONSUME, 7, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20]),
             Ok(Record::Consume {
                 queue: 7,
                 through: 1 << 40
@@ -341,18 +435,29 @@ mod tests {
         assert!(decode(&out).is_err(), "trailing bytes");
     }
 
+    fn all_options() -> Box<QueueOptions> {
+        Box::new(QueueOptions {
+            messages_max: Some(1),
+            bytes_max: Some(u64::MAX),
+            age_max_us: Some(3),
+            overflow: Overflow::DropOldest,
+            deliveries_max: Some(u32::MAX),
+            dead_letter: Some((*b"dead.letters").into()),
+        })
+    }
+
     #[test]
     fn an_unknown_kind_says_so() {
         assert_eq!(
-            decode(&[9]),
-            Err("record kind 9 is unknown; use the newer program".into())
+            decode(&[99]),
+            Err("record kind 99 is unknown; use the newer program".into())
         );
         assert!(decode(&[]).is_err());
     }
 
     proptest! {
         #[test]
-        fn decoding_anything_neither_panics_nor_asks_for_much(bytes: Vec<u8>, kind in 1u8..8) {
+        fn decoding_anything_neither_panics_nor_asks_for_much(bytes: Vec<u8>, kind in 1u8..12) {
             let mut all = vec![kind];
             all.extend(&bytes);
             if let Ok(Record::Create { holds, .. }) = decode(&all) {

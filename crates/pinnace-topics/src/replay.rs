@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use pinnace_log::Position;
 
+use crate::identity;
+use crate::queue::{Queue, QueueOptions};
 use crate::record::{self, Record};
 use crate::routing::Routes;
-use crate::state::{Queue, State};
+use crate::state::State;
 
 /// What opening a broker found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -27,17 +29,21 @@ pub struct Recovery {
     pub undefined_queues: usize,
 }
 
-#[derive(Default)]
 pub(crate) struct Replay {
-    pub(crate) state: State,
+    state: State,
     placeholders: HashSet<u32>,
+    identity_window_us: u64,
+    /// Number of the first message that is not a copy: all later ones are in this log.
+    first_seq: Option<u64>,
 }
 
 impl Replay {
-    pub(crate) fn new() -> Replay {
+    pub(crate) fn new(identity_window_us: u64) -> Replay {
         Replay {
             state: State::new(),
             placeholders: HashSet::new(),
+            identity_window_us,
+            first_seq: None,
         }
     }
 
@@ -48,27 +54,28 @@ impl Replay {
                 copy,
                 seq,
                 queues,
+                published_us,
+                id,
                 content,
-                ..
             } => {
-                self.see_seq(seq);
-                for id in &queues {
-                    self.see_queue(*id);
+                let (topic, bytes) = (content.topic, content.bytes() as u32);
+                self.see_message((copy, seq, published_us), &queues, topic, bytes);
+                self.state.index.place(seq, position);
+                if let Some(id) = id {
+                    let key = identity::key(topic, id);
+                    let told = (Some(seq), None, queues.len() as u32);
+                    let identities = &mut self.state.identities;
+                    identities.remember(key, published_us, self.identity_window_us, told);
                 }
-                if !(copy && self.state.messages.contains_key(&seq)) {
-                    let topic = Arc::from(content.topic);
-                    self.state
-                        .add_message(seq, &queues, &topic, content.bytes() as u32);
-                }
-                self.state.place(seq, position);
             }
             Record::Create {
                 queue,
                 pattern,
                 name,
+                options,
                 holds,
             } => {
-                self.define(queue, pattern, name, position);
+                self.define(queue, pattern, name, options, position);
                 if let Some(&last) = holds.last() {
                     self.see_seq(last);
                 }
@@ -78,21 +85,24 @@ impl Replay {
                 queue,
                 pattern,
                 name,
+                options,
             } => {
-                self.define(queue, pattern, name, position);
+                self.define(queue, pattern, name, options, position);
             }
-            Record::Delete { queue } => {
-                self.see_id(queue);
-                self.placeholders.remove(&queue);
-                if let Some(mut removed) = self.state.remove_queue(queue) {
-                    self.state.unpin(removed.waiting.make_contiguous());
-                }
-            }
+            Record::Delete { queue } => self.drop_queue(queue),
             Record::Consume { queue, through } => {
                 self.see_id(queue);
                 self.see_seq(through);
-                let popped = self.state.pop(queue, |seq, _| seq <= through);
-                self.state.unpin(&popped);
+                let popped = self.state.pop(queue, |seq, _, _| seq <= through);
+                self.state.index.unpin(&popped);
+            }
+            Record::Settle { queue, seqs } => {
+                self.see_id(queue);
+                if let Some(&last) = seqs.last() {
+                    self.see_seq(last);
+                }
+                let picked = self.state.pick(queue, &seqs);
+                self.state.index.unpin(&picked);
             }
             Record::Counters {
                 next_seq,
@@ -102,7 +112,7 @@ impl Replay {
                 self.see_id(next_queue.saturating_sub(1));
             }
         }
-        self.state.active_segment = position.segment;
+        self.state.index.active_segment = position.segment;
         Ok(())
     }
 
@@ -112,47 +122,88 @@ impl Replay {
         routes: &Routes,
         log: pinnace_log::Recovery,
     ) -> (State, Recovery) {
-        for id in &self.placeholders {
-            if let Some(mut removed) = self.state.remove_queue(*id) {
-                self.state.unpin(removed.waiting.make_contiguous());
-            }
+        let undefined_queues = self.placeholders.len();
+        for id in self.placeholders.clone() {
+            self.drop_queue(id);
         }
-        for (id, queue) in &self.state.queues {
-            routes.add_queue(&queue.pattern, *id);
+        for (id, queue) in self.state.queues.iter() {
+            routes.add_queue(&queue.pattern, id as u32);
         }
         self.state.durable_seq = self.state.next_seq - 1;
-        self.state.reclaim.due = true;
+        // What went with dropped segments, or with damage, left no trace here.
+        let known_from = self.first_seq.filter(|_| log.damage.is_empty());
+        let unknown_through = known_from.unwrap_or(self.state.next_seq) - 1;
+        self.state.index.gone.forget_through(unknown_through);
+        self.state.index.reclaim_due = true;
         let recovery = Recovery {
             log,
             queues: self.state.queues.len(),
-            messages: self.state.messages.len(),
-            undefined_queues: self.placeholders.len(),
+            messages: self.state.index.messages.len(),
+            undefined_queues,
         };
         (self.state, recovery)
     }
 
-    fn define(&mut self, id: u32, pattern: &[u8], name: &str, position: Position) {
+    fn see_message(
+        &mut self,
+        (copy, seq, published_us): (bool, u64, u64),
+        queues: &[u32],
+        topic: &[u8],
+        bytes: u32,
+    ) {
+        self.see_seq(seq);
+        if !copy && self.first_seq.is_none() {
+            self.first_seq = Some(seq);
+        }
+        for id in queues {
+            self.see_queue(*id);
+        }
+        if copy && self.state.index.messages.contains(seq) {
+            self.state.add_holders(seq, queues);
+        } else {
+            let topic = Arc::from(topic);
+            self.state
+                .add_message(seq, queues, &topic, bytes, published_us);
+        }
+    }
+
+    fn define(
+        &mut self,
+        id: u32,
+        pattern: &[u8],
+        name: &str,
+        options: Option<Box<QueueOptions>>,
+        position: Position,
+    ) {
         self.see_id(id);
         if self.placeholders.remove(&id) {
             // The messages it collected stay with it.
-            if let Some(mut queue) = self.state.queues.remove(&id) {
+            if let Some(mut queue) = self.state.queues.remove(u64::from(id)) {
                 (queue.pattern, queue.name) = (pattern.into(), name.into());
                 self.state.add_queue(id, queue);
             }
-        } else if !self.state.queues.contains_key(&id) {
-            self.state
-                .add_queue(id, Queue::new(pattern.into(), name.into()));
+        } else if !self.state.queues.contains(u64::from(id)) {
+            self.state.add_queue(id, Queue::new(pattern.into(), name));
         }
+        self.state.set_options(id, options);
         self.state.define(id, position);
+    }
+
+    fn drop_queue(&mut self, id: u32) {
+        self.see_id(id);
+        self.placeholders.remove(&id);
+        if let Some(removed) = self.state.remove_queue(id) {
+            let waiting: Vec<u64> = removed.waiting().collect();
+            self.state.index.unpin(&waiting);
+        }
     }
 
     fn see_queue(&mut self, id: u32) {
         self.see_id(id);
-        if !self.state.queues.contains_key(&id) {
+        if !self.state.queues.contains(u64::from(id)) {
             self.placeholders.insert(id);
-            self.state
-                .queues
-                .insert(id, Queue::new(Arc::from([]), "".into()));
+            let unnamed = Queue::new(Arc::from([]), "");
+            self.state.queues.insert(u64::from(id), unnamed);
         }
     }
 

@@ -44,17 +44,37 @@ impl MatchSet {
         skip_owner: Option<u64>,
         batch: &mut Batch,
     ) -> u32 {
+        self.deliver_by(skip_owner, |sink| sink.deliver(message, batch))
+    }
+
+    /// Like `deliver`, for a message that is kept in queues under `seq`.
+    pub(crate) fn deliver_kept(
+        &self,
+        message: &Message<'_>,
+        seq: u64,
+        skip_owner: Option<u64>,
+        batch: &mut Batch,
+    ) -> u32 {
+        self.deliver_by(skip_owner, |sink| sink.deliver_kept(message, seq, batch))
+    }
+
+    #[inline]
+    fn deliver_by(
+        &self,
+        skip_owner: Option<u64>,
+        mut deliver: impl FnMut(&dyn Sink) -> bool,
+    ) -> u32 {
         let mut live = 0;
         for subscription in &self.plain {
             if skip_owner != Some(subscription.owner) {
-                live += u32::from(subscription.sink.deliver(message, batch));
+                live += u32::from(deliver(&*subscription.sink));
             }
         }
         for group in &self.groups {
             let first = group.turn.fetch_add(1, Ordering::Relaxed);
             let taken = (0..group.members.len()).any(|step| {
                 let member = &group.members[first.wrapping_add(step) % group.members.len()];
-                skip_owner != Some(member.owner) && member.sink.deliver(message, batch)
+                skip_owner != Some(member.owner) && deliver(&*member.sink)
             });
             live += u32::from(taken);
         }

@@ -32,7 +32,23 @@ const SLEEPS: &[(&str, &str)] = &[
         "a pause before the next try, and the end of patience; the server's return wakes it sooner",
     ),
     (
-        "crates/pinnace-server/src/http_door/topics.rs",
+        "crates/pinnace-server/src/http_door/line.rs",
+        "the last moments of a connection whose client does not read",
+    ),
+    (
+        "crates/pinnace-server/src/http_door/queue_stream.rs",
+        "the moment to show a silent client that the stream lives, beside the message it waits for",
+    ),
+    (
+        "crates/pinnace-server/src/http_door/socket.rs",
+        "the moment to ping a silent client, beside everything it waits for",
+    ),
+    (
+        "crates/pinnace-server/src/http_door/stream.rs",
+        "the moment to show a silent client that the stream lives",
+    ),
+    (
+        "crates/pinnace-server/src/http_door/fetch.rs",
         "the deadline of a long-poll, beside the event it waits for",
     ),
     (

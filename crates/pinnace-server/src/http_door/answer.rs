@@ -4,17 +4,18 @@
 //! listed in `docs/formats/http.md`.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use pinnace_proto::api::Problem;
 use serde::Serialize;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+use super::body::Body;
+
+pub(super) type Answer = Response<Body>;
 
 /// An answer with a body of the given type.
 pub(super) fn with_body(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::from(body.into()));
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -23,7 +24,7 @@ pub(super) fn with_body(content_type: &'static str, body: impl Into<Bytes>) -> A
 
 /// 200 with an empty body.
 pub(super) fn empty() -> Answer {
-    Response::new(Full::default())
+    Response::new(Body::default())
 }
 
 /// An answer with a status and nothing else.
@@ -94,6 +95,13 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not permitted", detail)
     }
 
+    /// 403: a web page of another origin asks.
+    pub(super) fn foreign_origin() -> Self {
+        let detail = "a web page may only open sockets to the server it came from".to_owned();
+        let title = "Not permitted";
+        Self::new(StatusCode::FORBIDDEN, "foreign-origin", title, detail)
+    }
+
     /// 404: there is no such thing.
     pub(super) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(
@@ -132,6 +140,22 @@ impl Failure {
     /// 409: somebody else has it.
     pub(super) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, "Already taken", detail.into())
+    }
+
+    /// 410: it was there once.
+    pub(super) fn gone(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, code, "Gone", detail.into())
+    }
+
+    /// 500: the disk would not give what is on it.
+    pub(super) fn unreadable(detail: impl Into<String>) -> Self {
+        let title = "The disk cannot be read";
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "unreadable",
+            title,
+            detail.into(),
+        )
     }
 
     /// 413 with the limit.

@@ -5,15 +5,26 @@
 
 mod answer;
 mod authenticate;
+mod body;
+mod envelope;
+mod events;
+mod feed;
+mod fetch;
+mod frames;
+mod line;
 mod path;
+mod queue_stream;
+mod queues;
 mod request;
 mod runs;
+mod socket;
+mod stream;
 mod system;
 mod topics;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -25,9 +36,15 @@ use tokio::task::JoinSet;
 
 use crate::caller::Caller;
 use crate::harbour::Harbour;
-use crate::limits::{DRAIN_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT};
+use crate::limits::{
+    DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
+};
 use answer::{Answer, Failure};
+use feed::{Feed, Form};
+use line::{Line, Socket};
 use path::Route;
+pub(crate) use queue_stream::QueueStreams;
+use socket::Conversation;
 
 /// What a handler works with, besides the request.
 struct Context {
@@ -36,6 +53,29 @@ struct Context {
     /// Who this connection was, and what it showed to prove it.
     recognised: Mutex<Option<authenticate::Recognised>>,
     publisher: Arc<Mutex<Publisher>>,
+    line: Arc<Line>,
+    /// What the connection becomes after an answer that says so.
+    upgraded: Arc<Mutex<Option<Conversation>>>,
+}
+
+impl Context {
+    /// A feed for a stream on this connection.
+    fn feed(&self, form: impl Form) -> Arc<Feed> {
+        let drained = self.harbour.drained.clone();
+        Arc::new(Feed::new(form, self.line.clone(), drained))
+    }
+
+    /// The same for one request, whose caller said who it is.
+    fn of(&self, caller: Caller) -> Self {
+        Self {
+            harbour: self.harbour.clone(),
+            caller,
+            recognised: Mutex::default(),
+            publisher: self.publisher.clone(),
+            line: self.line.clone(),
+            upgraded: self.upgraded.clone(),
+        }
+    }
 }
 
 /// Accepts until the server stops, then lets open requests end.
@@ -68,11 +108,17 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         return;
     };
     let _ = stream.set_nodelay(true);
+    // A peer that is gone, or reads no more, is found out by what it does not acknowledge.
+    let _ =
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32);
+    let line = Arc::new(Line::default());
     let context = Arc::new(Context {
         caller: Caller::local_administrator(address),
         recognised: Mutex::default(),
         publisher: Arc::new(Mutex::new(harbour.broker.publisher())),
         harbour: harbour.clone(),
+        line: line.clone(),
+        upgraded: Arc::default(),
     });
     let service = service_fn(|request| {
         let context = context.clone();
@@ -82,10 +128,15 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Socket::new(stream, line.clone())), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = line.condemned(FAREWELL_MAX) => {
+            tracing::warn!(%address, "a stream's client does not read; its connection is cut");
+            return;
+        }
         () = harbour.stopped() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -93,6 +144,19 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "http connection ended");
+    }
+    let upgraded = context
+        .upgraded
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(conversation) = upgraded {
+        tokio::select! {
+            () = conversation.run(&context) => {}
+            () = line.condemned(FAREWELL_MAX) => {
+                tracing::warn!(%address, "a socket's client does not read; its connection is cut");
+            }
+        }
     }
 }
 
@@ -123,15 +187,29 @@ async fn dispatch(
             let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
             system::handle(context, &segments, request).await
         }
+        Route::Pattern(pattern) => match *request.method() {
+            Method::GET if stream::is_wanted(&request) => stream::live(context, pattern, &request),
+            Method::GET if socket::is_wanted(request.headers()) => {
+                socket::open(context, pattern, request)
+            }
+            _ => Err(path::wildcards_refused(pattern)),
+        },
         Route::Topic(topic) => match *request.method() {
+            Method::GET if stream::is_wanted(&request) => stream::live(context, topic, &request),
+            Method::GET if socket::is_wanted(request.headers()) => {
+                socket::open(context, topic, request)
+            }
             Method::POST => topics::publish(context, topic, request).await,
-            Method::GET => topics::show(context, topic),
+            Method::GET => topics::show(context, topic, &request),
             _ => Err(Failure::method_not_allowed("GET, POST")),
         },
         Route::Queue(topic, subscriber) => match *request.method() {
-            Method::POST => topics::subscribe(context, topic, subscriber, &request).await,
-            Method::GET => topics::fetch(context, topic, subscriber, &request).await,
-            Method::DELETE => topics::unsubscribe(context, topic, subscriber).await,
+            Method::POST => queues::subscribe(context, topic, subscriber, &request).await,
+            Method::GET if stream::is_wanted(&request) => {
+                queue_stream::read(context, topic, subscriber, &request)
+            }
+            Method::GET => fetch::fetch(context, topic, subscriber, &request).await,
+            Method::DELETE => queues::unsubscribe(context, topic, subscriber, &request).await,
             _ => Err(Failure::method_not_allowed("DELETE, GET, POST")),
         },
     }

@@ -13,6 +13,8 @@ pub(super) enum Route {
     /// `/-/…`, without the `-`.
     System(Vec<String>),
     Topic(String),
+    /// A pattern with wildcards, which can only be listened to.
+    Pattern(String),
     /// A topic and a subscriber.
     Queue(String, String),
 }
@@ -35,6 +37,7 @@ pub(super) fn route(path: &str) -> Result<Route, Failure> {
         return Ok(Route::System(segments));
     }
     match <[String; 1]>::try_from(segments) {
+        Ok([topic]) if has_wildcards(&topic) => Ok(Route::Pattern(checked_pattern(topic)?)),
         Ok([topic]) => Ok(Route::Topic(checked_topic(topic)?)),
         Err(segments) => match <[String; 2]>::try_from(segments) {
             Ok([topic, subscriber]) => Ok(Route::Queue(
@@ -56,7 +59,30 @@ fn reserved(name: &str) -> bool {
     name.starts_with(['-', '_', '$'])
 }
 
+fn has_wildcards(name: &str) -> bool {
+    topic::has_wildcards(name.as_bytes())
+}
+
+/// A topic to be published to or named exactly.
 fn checked_topic(name: String) -> Result<String, Failure> {
+    if has_wildcards(&name) {
+        return Err(wildcards_refused(&name));
+    }
+    checked_pattern(name)
+}
+
+/// Refuses a pattern where a topic is needed.
+pub(super) fn wildcards_refused(name: &str) -> Failure {
+    Failure::bad_request(
+        "bad-topic",
+        format!(
+            "`{name}` is a pattern: it can be listened to, with `Accept: text/event-stream` or a \
+             WebSocket; for anything else name a topic exactly"
+        ),
+    )
+}
+
+fn checked_pattern(name: String) -> Result<String, Failure> {
     let bad = |detail: String| Err(Failure::bad_request("bad-topic", detail));
     if reserved(&name) {
         return bad(format!(
@@ -69,15 +95,10 @@ fn checked_topic(name: String) -> Result<String, Failure> {
             name.len()
         ));
     }
-    if !topic::is_valid_topic(name.as_bytes()) || name.contains(char::is_control) {
+    if !topic::is_valid_pattern(name.as_bytes()) || name.contains(char::is_control) {
         return bad(format!(
             "`{}` is no topic: tokens separated by dots, none empty, without spaces",
             name.escape_debug()
-        ));
-    }
-    if topic::has_wildcards(name.as_bytes()) {
-        return bad(format!(
-            "`{name}` is a pattern; over HTTP a topic is named exactly"
         ));
     }
     Ok(name)
@@ -108,6 +129,8 @@ mod tests {
         for (path, expected) in [
             ("/", Route::Root),
             ("/a.b", Route::Topic("a.b".into())),
+            ("/a.%3E", Route::Pattern("a.>".into())),
+            ("/*", Route::Pattern("*".into())),
             ("/a/b", queue("a", "b")),
             ("/a%2Fb/c", queue("a/b", "c")),
             ("/k%C3%A4se/b%20c", queue("käse", "b c")),
@@ -126,7 +149,9 @@ mod tests {
             ("//a", "bad-topic"),
             ("/a..b", "bad-topic"),
             ("/a%20b", "bad-topic"),
-            ("/a.%3E", "bad-topic"),
+            ("/a.%3E/b", "bad-topic"),
+            ("/%3E.a", "bad-topic"),
+            ("/a.%3E.*", "bad-topic"),
             ("/_x", "bad-topic"),
             ("/$x", "bad-topic"),
             ("/-x", "bad-topic"),

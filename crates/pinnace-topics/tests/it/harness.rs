@@ -116,9 +116,13 @@ pub(crate) fn try_take(
     let (sender, receiver) = channel();
     let done = Box::new(move |outcome| sender.send(outcome).unwrap());
     broker.take(pattern.as_bytes(), name, max, done)?;
-    Ok(receiver
+    let taken = receiver
         .recv_timeout(Duration::from_secs(60))
-        .expect("done was not called"))
+        .expect("done was not called");
+    Ok(taken.map(|taken| {
+        taken.receipt.confirm();
+        taken.messages
+    }))
 }
 
 pub(crate) fn take(broker: &Broker, pattern: &str, name: &str, max: usize) -> Vec<Stored> {

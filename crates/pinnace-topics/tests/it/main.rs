@@ -7,8 +7,11 @@
 
 mod exercise;
 mod harness;
+mod leases;
+mod limits;
 mod live;
 mod model;
+mod pages;
 mod queues;
 mod reclaim;
 mod space;

@@ -419,13 +419,43 @@ fn nothing_is_given_out_or_acknowledged_before_it_is_durable() {
     assert!(taken.try_recv().is_err() && woken.try_recv().is_err());
     disk.release_syncs();
     let minute = Duration::from_secs(60);
-    assert_eq!(
-        texts(&taken.recv_timeout(minute).unwrap().unwrap()),
-        ["durable"]
-    );
+    let taken = taken.recv_timeout(minute).unwrap().unwrap();
+    assert_eq!(texts(&taken.messages), ["durable"]);
+    taken.receipt.confirm();
     assert_eq!(published.wait(), Ok(2));
     assert!(created.wait().is_ok() && created_too.wait().is_ok());
     assert_eq!(woken.recv_timeout(minute), Ok(()));
     assert_eq!(texts(&take(&broker, "t", "q", 9)), ["not yet"]);
     assert_eq!(texts(&take(&broker, "t", "r", 9)), ["durable", "not yet"]);
+}
+
+/// A taker that vanishes before it had its messages loses none: they wait again, in their place,
+/// also after a restart, and for nobody else.
+#[test]
+fn what_did_not_arrive_goes_back_to_its_place() {
+    let disk = TwinDisk::new();
+    let (broker, _) = open(&disk, small());
+    create(&broker, "t", "q");
+    create(&broker, "t", "other");
+    let mut publisher = broker.publisher();
+    for text in ["1", "2", "3", "4"] {
+        publish(&mut publisher, "t", text.as_bytes());
+    }
+    assert_eq!(texts(&take(&broker, "t", "other", 2)), ["1", "2"]);
+    let (sender, taken) = channel();
+    let call = Box::new(move |outcome| sender.send(outcome).unwrap());
+    broker.take(b"t", "q", 3, call).unwrap();
+    let taken = taken.recv().unwrap().unwrap();
+    assert_eq!(texts(&taken.messages), ["1", "2", "3"]);
+    assert_eq!(
+        texts(&take(&broker, "t", "q", 9)),
+        ["4"],
+        "given to nobody else meanwhile"
+    );
+    drop(taken);
+    publish(&mut publisher, "t", b"5");
+    let (broker, recovery) = open(&disk.after_crash(Survival::Nothing), small());
+    assert!(recovery.log.damage.is_empty());
+    assert_eq!(texts(&take(&broker, "t", "q", 9)), ["1", "2", "3", "5"]);
+    assert_eq!(texts(&take(&broker, "t", "other", 9)), ["3", "4", "5"]);
 }

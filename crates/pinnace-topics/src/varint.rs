@@ -1,0 +1,70 @@
+//! Numbers as records hold them, written and read.
+//!
+//! Invariant: reading takes any bytes without a panic, and never allocates more than they could
+//! stand for.
+
+/// Seven bits to the byte, lowest first, high bit set on all but the last.
+pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A count, then each number as its distance from the one before.
+pub(crate) fn ascending(out: &mut Vec<u8>, numbers: impl ExactSizeIterator<Item = u64>) {
+    varint(out, numbers.len() as u64);
+    let mut last = 0;
+    for number in numbers {
+        varint(out, number - last);
+        last = number;
+    }
+}
+
+/// What is left to be read.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn ascending(&mut self) -> Option<Vec<u64>> {
+        let count = usize::try_from(self.varint()?).ok()?;
+        // Each number takes a byte at least, so a wrong count cannot ask for much.
+        if count > self.0.len() {
+            return None;
+        }
+        let mut numbers = Vec::with_capacity(count);
+        let mut last = 0_u64;
+        for _ in 0..count {
+            last = last.checked_add(self.varint()?)?;
+            numbers.push(last);
+        }
+        Some(numbers)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.varint()?.try_into().ok()
+    }
+
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits {
+                return None;
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn take(&mut self, bytes: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(usize::try_from(bytes).ok()?)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
