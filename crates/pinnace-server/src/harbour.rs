@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::collector::Command;
 use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
+use crate::message_log::MessageLog;
 use crate::metrics::Metrics;
 use crate::roster::Roster;
 
@@ -35,6 +36,8 @@ pub(crate) struct Harbour {
     /// Which stream reads each queue.
     pub(crate) queue_streams: Arc<QueueStreams>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where messages are logged, if they are.
+    pub(crate) message_log: Option<Arc<MessageLog>>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
 }
@@ -60,6 +63,7 @@ impl Harbour {
             damage,
             queue_streams: Arc::default(),
             metrics: Arc::default(),
+            message_log: None,
             next_connection: AtomicU64::new(1),
             own_publisher,
         }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::MessageLogSettings;
+
 /// Settings of one server.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -17,6 +19,8 @@ pub struct Settings {
     pub exit_when_idle: Option<Duration>,
     /// Write the report of the session's runs here whenever one finishes, and at the end.
     pub report: Option<PathBuf>,
+    /// Log messages of these topics.
+    pub message_log: Option<MessageLogSettings>,
     /// Bind addresses other hosts can reach although nobody is authenticated.
     pub expose_without_authentication: bool,
 }

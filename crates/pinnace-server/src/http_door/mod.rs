@@ -9,6 +9,7 @@ mod envelope;
 mod events;
 mod feed;
 mod frames;
+mod inbound;
 mod line;
 mod path;
 mod queue_stream;
@@ -29,7 +30,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pinnace_topics::Publisher;
+use pinnace_topics::{Message, Published, Publisher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -38,6 +39,7 @@ use crate::harbour::Harbour;
 use crate::limits::{
     DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
 };
+use crate::message_log::Origin;
 use crate::metrics::Metrics;
 use answer::{Answer, Failure};
 use feed::{Feed, Form};
@@ -57,6 +59,18 @@ struct Context {
 }
 
 impl Context {
+    /// A message was published.
+    fn note(&self, door: &'static str, message: &Message<'_>, published: &Published) {
+        if let Some(log) = &self.harbour.message_log {
+            let origin = Origin {
+                door,
+                client: None,
+                address: self.caller.address,
+            };
+            log.note(origin, message, published.seq);
+        }
+    }
+
     /// A feed for a stream on this connection.
     fn feed(&self, form: impl Form) -> Arc<Feed> {
         let feed = Feed::new(form, self.line.clone(), &self.harbour);

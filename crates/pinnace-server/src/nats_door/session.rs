@@ -19,6 +19,7 @@ use super::sink::Subscription;
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
 use crate::limits::{PAYLOAD_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::message_log::Origin;
 use crate::metrics::SAMPLE;
 
 /// The reference server whose behaviour clients may count on.
@@ -261,7 +262,17 @@ impl Session {
         let published =
             harbour.publish_for(&mut self.publisher, message, skip, &mut self.batch, done);
         match &published {
-            Ok(_) => self.counts.messages += 1,
+            Ok(published) => {
+                self.counts.messages += 1;
+                if let Some(log) = &self.harbour.message_log {
+                    let origin = Origin {
+                        door: "nats",
+                        client: self.connect.name.as_deref(),
+                        address: self.caller.address,
+                    };
+                    log.note(origin, message, published.seq);
+                }
+            }
             Err(_) => self.counts.refused += 1,
         }
         match published {

@@ -138,7 +138,7 @@ impl Layers {
 }
 
 /// Every setting there is.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 29] = [
     "client.heartbeat",
     "client.id",
     "client.monitor",
@@ -159,6 +159,12 @@ const KEYS: [&str; 23] = [
     "server.expose_without_authentication",
     "server.http",
     "server.log_file",
+    "server.log_format",
+    "server.message_log.file",
+    "server.message_log.keep",
+    "server.message_log.patterns",
+    "server.message_log.payload",
+    "server.message_log.size",
     "server.nats",
     "server.ready_file",
     "server.report",
@@ -168,7 +174,7 @@ const KEYS: [&str; 23] = [
 /// server keep their section: `server.http` is `PINNACE_SERVER_HTTP`.
 fn variable_name(key: &str) -> String {
     let (section, name) = key.split_once('.').unwrap_or(("", key));
-    let name = name.to_ascii_uppercase();
+    let name = name.replace('.', "_").to_ascii_uppercase();
     if section == "server" {
         format!("PINNACE_SERVER_{name}")
     } else {
@@ -178,7 +184,7 @@ fn variable_name(key: &str) -> String {
 
 fn flag_name(key: &str) -> String {
     let name = key.split_once('.').map_or(key, |(_, name)| name);
-    format!("--{}", name.replace('_', "-"))
+    format!("--{}", name.replace(['_', '.'], "-"))
 }
 
 /// `./pinnace.yaml`, then the user's and the system's configuration folders.
@@ -216,10 +222,12 @@ mod tests {
                 ("PINNACE_SERVER_HTTP", "c"),
                 ("PINNACE_SERVER", "d"),
                 ("PINNACE_RUN_TIME", ""),
+                ("PINNACE_SERVER_MESSAGE_LOG_PAYLOAD", "head"),
             ],
         );
         layers
             .flag("client.server", Some("e"))
+            .flag("server.message_log.keep", Some(3))
             .flag("job.name", None::<&str>);
         let check = |key: &str, value: &str, origin: &str| {
             let (got, from) = layers.get(key).unwrap();
@@ -232,6 +240,12 @@ mod tests {
         check("client.server", "e", "--server");
         check("server.http", "c", "PINNACE_SERVER_HTTP");
         check("server.nats", "a", "p.yaml");
+        check("server.message_log.keep", "3", "--message-log-keep");
+        check(
+            "server.message_log.payload",
+            "head",
+            "PINNACE_SERVER_MESSAGE_LOG_PAYLOAD",
+        );
         check("job.run_time", "9s", "p.yaml");
         check("job.file_size", "64M", "default");
         assert_eq!(layers.get("job.name"), None);

@@ -16,6 +16,7 @@ mod doors;
 mod http;
 mod kill;
 mod lifecycle;
+mod logs;
 mod metrics;
 mod nats;
 mod runs;
