@@ -85,12 +85,73 @@ pub struct TopicEntry {
 pub struct QueueEntry {
     /// The subscriber's name.
     pub name: String,
-    /// Messages waiting.
+    /// Messages not yet given away, those on a lease among them.
     pub waiting: u64,
-    /// Sequence number of the oldest waiting message.
+    /// Of these, messages given out on a lease.
+    #[serde(default)]
+    pub leased: u64,
+    /// Their bytes: topic, headers, payload.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Sequence number of the oldest of these messages.
     pub oldest_seq: Option<u64>,
-    /// When the oldest waiting message was published, microseconds since 1970.
+    /// When the oldest was published, microseconds since 1970.
     pub oldest_us: Option<u64>,
+    /// Messages dropped for a limit of the queue, since the server started.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Messages that could not be read when they were to be given out, since the server started.
+    #[serde(default)]
+    pub damaged: u64,
+    /// What was asked for when it was subscribed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<QueueLimits>,
+}
+
+/// What a queue may hold, and what becomes of what it cannot deliver; what is absent has no limit of
+/// its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueLimits {
+    /// Messages that may wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_messages: Option<u64>,
+    /// Bytes (topic, headers, payload) that may wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// Microseconds after which a message is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_us: Option<u64>,
+    /// What happens to a publish that does not fit: `refuse`, `drop-oldest`, or `expire` (the queue
+    /// goes).
+    pub overflow: String,
+    /// Deliveries of one message after which it is a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_deliveries: Option<u32>,
+    /// The topic dead letters are published to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<String>,
+}
+
+/// `GET /<topic>?unread=<seq>`: who has not taken a message yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Unread {
+    /// The message.
+    pub seq: u64,
+    /// Whether it is stored still; if not, everybody has taken it, or it never was.
+    pub stored: bool,
+    /// Queues that hold it.
+    pub unread: Vec<UnreadBy>,
+}
+
+/// A queue that holds a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UnreadBy {
+    /// The topic or pattern it is subscribed to.
+    pub topic: String,
+    /// The subscriber's name.
+    pub name: String,
+    /// Messages it has not taken, this one among them.
+    pub waiting: u64,
 }
 
 /// `GET /-/topics`.

@@ -1,7 +1,7 @@
 //! What all parts of one server share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use pinnace_proto::api::Info;
 use pinnace_runs::Reader;
@@ -11,6 +11,7 @@ use pinnace_topics::{
 use tokio::sync::{Notify, watch};
 
 use crate::collector::Command;
+use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
 use crate::message_log::MessageLog;
@@ -29,6 +30,10 @@ pub(crate) struct Harbour {
     pub(crate) connections: watch::Sender<usize>,
     /// Wakes publishers that paused because a receiver was far behind.
     pub(crate) drained: Arc<Notify>,
+    /// Fetches that can be repeated.
+    pub(crate) fetches: Fetches,
+    /// Wakes whoever ends leases: there is a new one, or one ends at another time.
+    pub(crate) lease_ends: Notify,
     /// True once the server is going down.
     pub(crate) stopping: watch::Sender<bool>,
     /// What storage problems were found when the log was opened, for health.
@@ -40,6 +45,13 @@ pub(crate) struct Harbour {
     pub(crate) message_log: Option<Arc<MessageLog>>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
+    answers: Mutex<Answers>,
+}
+
+/// Answers to publishes, sent together when a batch of them is durable.
+struct Answers {
+    publisher: Publisher,
+    batch: Batch,
 }
 
 impl Harbour {
@@ -51,6 +63,10 @@ impl Harbour {
         damage: Vec<String>,
     ) -> Self {
         let own_publisher = Mutex::new(broker.publisher());
+        let answers = Mutex::new(Answers {
+            publisher: broker.publisher(),
+            batch: Batch::default(),
+        });
         Self {
             broker,
             info,
@@ -59,6 +75,8 @@ impl Harbour {
             collector,
             connections: watch::Sender::new(0),
             drained: Arc::new(Notify::new()),
+            fetches: Fetches::default(),
+            lease_ends: Notify::new(),
             stopping: watch::Sender::new(false),
             damage,
             queue_streams: Arc::default(),
@@ -66,12 +84,44 @@ impl Harbour {
             message_log: None,
             next_connection: AtomicU64::new(1),
             own_publisher,
+            answers,
         }
+    }
+
+    /// Publishes the answer to a durable publish, from its callback; it goes out with the others of
+    /// its batch.
+    pub(crate) fn answer(&self, reply: &[u8], payload: &[u8]) {
+        let message = Message {
+            topic: reply,
+            reply: None,
+            headers: b"",
+            payload,
+        };
+        let mut answers = self.lock_answers();
+        let Answers { publisher, batch } = &mut *answers;
+        if let Err(error) = publisher.publish(&message, None, batch, None) {
+            let reply = String::from_utf8_lossy(reply);
+            tracing::debug!(%reply, %error, "a publish could not be answered");
+        }
+    }
+
+    /// Sends the answers that were given since the last time.
+    pub(crate) fn send_answers(&self) {
+        self.lock_answers().batch.flush();
+    }
+
+    fn lock_answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of a new connection.
     pub(crate) fn connection_number(&self) -> u64 {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the server is going down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Returns once the server is going down.
@@ -120,8 +170,13 @@ impl Harbour {
         batch: &mut Batch,
         mut done: impl FnMut() -> Option<Done>,
     ) -> Result<Published, PublishError> {
+        let id = message_id(message.headers);
         loop {
-            match publisher.publish(message, skip_owner, batch, done()) {
+            let published = match id {
+                None => publisher.publish(message, skip_owner, batch, done()),
+                Some(id) => publisher.publish_once(message, id, skip_owner, batch, done()),
+            };
+            match published {
                 Err(PublishError::Store(StoreError::Busy)) => {
                     // Receivers have what was delivered so far while this one waits.
                     batch.flush();
@@ -153,6 +208,18 @@ impl Harbour {
             tracing::error!(%topic, %error, "the server could not publish");
         }
     }
+}
+
+/// The identity a publisher gave its message, by the header that is usual for it.
+fn message_id(headers: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"\r\nNats-Msg-Id:";
+    // Most messages have no headers at all.
+    if headers.is_empty() {
+        return None;
+    }
+    let start = memchr::memmem::find(headers, NAME)? + NAME.len();
+    let end = memchr::memchr(b'\r', &headers[start..])?;
+    Some(headers[start..start + end].trim_ascii()).filter(|id| !id.is_empty())
 }
 
 /// An open connection, counted.

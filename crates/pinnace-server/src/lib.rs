@@ -16,6 +16,8 @@
 pub mod caller;
 mod clock;
 mod collector;
+mod dead_letters;
+mod fetches;
 mod harbour;
 mod http_door;
 mod idle;

@@ -12,6 +12,18 @@ pub const SUBSCRIBER_BYTES_MAX: usize = 255;
 pub const TOPIC_BYTES_MAX: usize = 1_024;
 /// Most messages one fetch hands out.
 pub const FETCH_MESSAGES_MAX: usize = 1_000;
+/// Longest id of a fetch, bytes.
+pub const FETCH_ID_BYTES_MAX: usize = 256;
+/// How long a fetch that consumed can be repeated by its id.
+pub const FETCH_WINDOW: Duration = Duration::from_secs(120);
+/// Messages kept for fetches to be repeated, bytes; beyond it the oldest go first.
+pub const FETCHES_BYTES_MAX: usize = 64 << 20;
+/// Shortest lease.
+pub const LEASE_MIN: Duration = Duration::from_millis(10);
+/// Longest lease.
+pub const LEASE_MAX: Duration = Duration::from_secs(12 * 3_600);
+/// Longest time between two looks for leases that are over and messages that are too old.
+pub const TICK: Duration = Duration::from_secs(1);
 /// Longest wait of a fetch.
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Request line and headers of an HTTP request must be here within this time.
@@ -58,6 +70,9 @@ pub const PAYLOAD_HEAD_BYTES: usize = 256;
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// A receiver's buffer that is empty is kept up to this size until nothing has happened for a while,
+/// bytes: what one read of messages becomes, with room for longer heads.
+pub const OUTBOX_BYTES_KEPT: usize = 256 << 10;
 /// A publisher pauses while a receiver is further behind than this, bytes.
 pub const PENDING_BYTES_PAUSE: usize = 8 << 20;
 /// Longest such pause; after it the publisher goes on.

@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use crate::clock::now_us;
 use crate::collector::{self, Collector, Command};
 use crate::harbour::Harbour;
-use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::limits::{PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
 use crate::message_log::MessageLog;
-use crate::{Settings, http_door, idle, nats_door};
+use crate::{Settings, dead_letters, http_door, idle, nats_door};
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,12 @@ impl Running {
         let mut harbour = Harbour::new(broker, info, runs, commands, damage);
         harbour.message_log = open_message_log(&settings)?;
         let harbour = Arc::new(harbour);
+        let answering = Arc::downgrade(&harbour);
+        harbour.broker.after_calls(Box::new(move || {
+            if let Some(harbour) = answering.upgrade() {
+                harbour.send_answers();
+            }
+        }));
         let collector = Collector::new(harbour.clone(), store, received, settings.report.clone());
         let collector = std::thread::Builder::new()
             .name("pn-collector".into())
@@ -118,6 +124,7 @@ impl Running {
             tokio::spawn(http_door::serve(http, harbour.clone())),
             tokio::spawn(nats_door::serve(nats, harbour.clone())),
             tokio::spawn(heal_storage(harbour.clone())),
+            tokio::spawn(end_leases(harbour.clone())),
         ];
         let exit_when_idle = settings.exit_when_idle;
         Ok(Self {
@@ -338,6 +345,21 @@ async fn heal_storage(harbour: Arc<Harbour>) {
         was_full = full;
         if full {
             harbour.broker.probe();
+        }
+    }
+}
+
+/// Ends leases when they are over, and buries the messages nobody managed to work on.
+async fn end_leases(harbour: Arc<Harbour>) {
+    loop {
+        let ticked = harbour.broker.tick(std::time::Instant::now());
+        dead_letters::bury(&harbour, ticked.dead_letters);
+        let latest = std::time::Instant::now() + TICK;
+        let next = ticked.next.map_or(latest, |next| next.min(latest));
+        tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = harbour.lease_ends.notified() => {}
+            () = harbour.stopped() => return,
         }
     }
 }

@@ -18,6 +18,7 @@ mod index;
 mod leases;
 mod lending;
 mod limits;
+mod literals;
 mod live;
 mod overview;
 mod page;

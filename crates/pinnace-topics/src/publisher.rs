@@ -113,7 +113,7 @@ impl Publisher {
             self.last = None;
             self.generation = generation;
         }
-        if !matches!(&self.last, Some(set) if *set.topic == *message.topic) {
+        if !matches!(&self.last, Some(set) if reaches(set, message.topic)) {
             self.last = Some(self.look_up(message.topic)?);
         }
         // Always there now.
@@ -168,6 +168,12 @@ impl Publisher {
     }
 }
 
+/// Whether a topic reaches the matches of the latest one: the same topic, or one that differs in a
+/// last token nobody looks at, as the topics of replies do.
+fn reaches(set: &MatchSet, topic: &[u8]) -> bool {
+    *set.topic == *topic || (set.for_siblings && topic::are_siblings(&set.topic, topic))
+}
+
 /// What became of a message that had to be looked at under the lock.
 enum Outcome {
     /// The matches as of that moment, and the message's number unless no queue was among them.
@@ -210,7 +216,7 @@ fn store(
         let seq = seen.seq.unwrap_or(0);
         drop(guard);
         if let Some(done) = now {
-            done(Ok(seq));
+            core.call(done, Ok(seq));
         }
         return Ok(Outcome::Known(seen));
     }

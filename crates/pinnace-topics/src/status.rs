@@ -69,12 +69,9 @@ impl Broker {
     pub fn topics(&self) -> Vec<TopicStatus> {
         let mut topics: BTreeMap<Vec<u8>, TopicStatus> = BTreeMap::new();
         for (topic, subscriptions, queues) in self.inner.core.routes.patterns() {
-            let status = TopicStatus {
-                subscriptions,
-                queues,
-                ..TopicStatus::default()
-            };
-            topics.insert(topic, status);
+            let status = topics.entry(topic).or_default();
+            status.subscriptions += subscriptions;
+            status.queues += queues;
         }
         for (topic, usage) in &self.inner.core.lock().index.topics {
             let status = topics.entry(topic.to_vec()).or_default();
@@ -107,12 +104,15 @@ impl Broker {
             .ok_or_else(|| crate::queues::no_such_queue(pattern, name))
     }
 
-    /// The queues that still hold message `seq`: who has not read it yet. Sorted; `None` when the
-    /// message is not stored (any more).
+    /// The queues that still hold message `seq` of `topic`: who has not read it yet. Sorted; `None`
+    /// when there is no such message stored (any more).
     #[must_use]
-    pub fn holders(&self, seq: u64) -> Option<Vec<QueueStatus>> {
+    pub fn holders(&self, topic: &[u8], seq: u64) -> Option<Vec<QueueStatus>> {
         let state = self.inner.core.lock();
-        let topic = &state.index.messages.get(seq)?.topic;
+        let entry = state.index.messages.get(seq)?;
+        if entry.held == 0 || *entry.topic != *topic {
+            return None;
+        }
         let candidates = Arc::clone(&self.inner.core.routes.find(topic).0.queues);
         let queues = candidates.iter().filter_map(|id| state.queue(*id));
         let holding = queues.filter(|queue| queue.holds(seq));

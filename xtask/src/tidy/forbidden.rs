@@ -48,7 +48,7 @@ const SLEEPS: &[(&str, &str)] = &[
         "the moment to show a silent client that the stream lives",
     ),
     (
-        "crates/pinnace-server/src/http_door/topics.rs",
+        "crates/pinnace-server/src/http_door/fetch.rs",
         "the deadline of a long-poll, beside the event it waits for",
     ),
     (

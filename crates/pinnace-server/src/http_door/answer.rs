@@ -4,12 +4,15 @@
 //! listed in `docs/formats/http.md`.
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use pinnace_proto::api::Problem;
 use serde::Serialize;
 
 use super::body::Body;
+
+/// Code of a request that came too late.
+const STOPPING: &str = "server-stopping";
 
 pub(super) type Answer = Response<Body>;
 
@@ -132,6 +135,22 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, code, "Already taken", detail.into())
     }
 
+    /// 410: it was there once.
+    pub(super) fn gone(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, code, "Gone", detail.into())
+    }
+
+    /// 500: the disk would not give what is on it.
+    pub(super) fn unreadable(detail: impl Into<String>) -> Self {
+        let title = "The disk cannot be read";
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "unreadable",
+            title,
+            detail.into(),
+        )
+    }
+
     /// 413 with the limit.
     pub(super) fn too_large(limit_bytes: usize) -> Self {
         let detail = format!("the body is larger than the {limit_bytes} bytes this server takes");
@@ -164,6 +183,13 @@ impl Failure {
         )
     }
 
+    /// 503: the server is going down.
+    pub(super) fn stopping() -> Self {
+        let detail = "the server is going down; try again in a moment".to_owned();
+        let title = "Going down";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, STOPPING, title, detail)
+    }
+
     /// 500: our fault.
     pub(super) fn internal(detail: &str) -> Self {
         tracing::error!(detail, "internal error");
@@ -188,6 +214,11 @@ impl Failure {
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut answer = with_body("application/problem+json", body);
         *answer.status_mut() = self.status;
+        if self.code == STOPPING {
+            answer
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if let Some(allow) = self.allow {
             answer
                 .headers_mut()

@@ -1,7 +1,8 @@
 //! The body of an answer: whole, or a stream that is made while it is sent.
 //!
 //! Invariant: a stream's director, the future that decides what is said when nobody publishes, is
-//! only ever polled by the connection that takes the stream's bytes, and goes when that goes.
+//! only ever polled by the connection that takes the stream's bytes, and goes when that goes. Messages
+//! of a queue that are in a body have not arrived before all of it was flushed to the socket.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,14 +11,51 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
+use pinnace_topics::Receipt;
 
 use super::feed::Feed;
+use super::line::Line;
 use crate::metrics::Metrics;
 
 pub(super) enum Body {
-    Whole(Full<Bytes>),
+    Whole(Whole),
     Stream(Stream),
+}
+
+/// Bytes that are there already.
+#[derive(Default)]
+pub(super) struct Whole {
+    bytes: Full<Bytes>,
+    delivery: Option<Delivery>,
+}
+
+/// Messages that are in the body, and the line they go out on.
+struct Delivery {
+    receipt: Receipt,
+    line: Arc<Line>,
+}
+
+impl Body {
+    /// The body holds messages, which go back to their queue if they do not get out.
+    pub(super) fn delivering(mut self, receipt: Option<Receipt>, line: &Arc<Line>) -> Self {
+        if let (Self::Whole(whole), Some(receipt)) = (&mut self, receipt) {
+            let line = line.clone();
+            whole.delivery = Some(Delivery { receipt, line });
+        }
+        self
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        // All of it was taken to be sent; otherwise the receipt goes unconfirmed.
+        if let Some(Delivery { receipt, line }) = self.delivery.take()
+            && self.bytes.is_end_stream()
+        {
+            line.hand_over(receipt);
+        }
+    }
 }
 
 /// A feed and its director, which ends after it has closed the feed.
@@ -58,13 +96,16 @@ impl Drop for Stream {
 
 impl Default for Body {
     fn default() -> Self {
-        Self::Whole(Full::default())
+        Self::Whole(Whole::default())
     }
 }
 
-impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        Self::Whole(Full::new(bytes))
+impl<B: Into<Bytes>> From<B> for Body {
+    fn from(bytes: B) -> Self {
+        Self::Whole(Whole {
+            bytes: Full::new(bytes.into()),
+            delivery: None,
+        })
     }
 }
 
@@ -77,21 +118,21 @@ impl hyper::body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
-            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Whole(body) => Pin::new(&mut body.bytes).poll_frame(cx),
             Self::Stream(stream) => stream.poll_frame(cx).map(|frame| frame.map(Ok)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(body) => body.is_end_stream(),
+            Self::Whole(body) => body.bytes.is_end_stream(),
             Self::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body) => body.size_hint(),
+            Self::Whole(body) => body.bytes.size_hint(),
             Self::Stream(_) => SizeHint::default(),
         }
     }

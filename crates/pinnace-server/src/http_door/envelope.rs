@@ -15,6 +15,8 @@ pub(super) struct Envelope<'a> {
     pub(super) published_us: Option<u64>,
     pub(super) headers: &'a [u8],
     pub(super) payload: &'a [u8],
+    /// How often it was given out on a lease; 0 when it was not.
+    pub(super) deliveries: u32,
 }
 
 impl<'a> Envelope<'a> {
@@ -25,6 +27,7 @@ impl<'a> Envelope<'a> {
             published_us: None,
             headers: message.headers,
             payload: message.payload,
+            deliveries: 0,
         }
     }
 
@@ -35,6 +38,7 @@ impl<'a> Envelope<'a> {
             published_us: Some(message.published_us),
             headers: &message.headers,
             payload: &message.payload,
+            deliveries: 0,
         }
     }
 
@@ -48,6 +52,9 @@ impl<'a> Envelope<'a> {
         object.insert("topic".to_owned(), topic.into());
         if let Some(published_us) = self.published_us {
             object.insert("published_us".to_owned(), published_us.into());
+        }
+        if self.deliveries > 0 {
+            object.insert("deliveries".to_owned(), self.deliveries.into());
         }
         let mut headers = Map::new();
         for (name, value) in request::from_block(self.headers) {

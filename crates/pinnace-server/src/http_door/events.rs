@@ -99,6 +99,7 @@ mod tests {
             published_us: None,
             headers: b"NATS/1.0\r\nContent-Type: text/plain\r\n\r\n",
             payload,
+            deliveries: 0,
         };
         EventForm(shape).message(&mut out, &envelope);
         String::from_utf8(out).unwrap()

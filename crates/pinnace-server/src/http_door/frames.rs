@@ -94,6 +94,7 @@ mod tests {
             published_us: None,
             headers: b"",
             payload,
+            deliveries: 0,
         };
         FrameForm::Raw.message(&mut out, &message(b"hi"));
         FrameForm::Raw.message(&mut out, &message(b""));

@@ -7,12 +7,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::ready;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{sync::Arc, task::ready};
 
 use futures_util::task::AtomicWaker;
+use pinnace_topics::Receipt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -25,6 +27,9 @@ pub(super) struct Line {
     flushes: AtomicU64,
     flushed: AtomicWaker,
     doom: Notify,
+    /// Of messages that wait to be flushed. Dropped with the line, they say that nothing arrived.
+    handed_over: Mutex<Vec<Receipt>>,
+    any_handed_over: AtomicBool,
 }
 
 impl Line {
@@ -40,6 +45,27 @@ impl Line {
             Poll::Ready(())
         } else {
             Poll::Pending
+        }
+    }
+
+    /// Everything these messages are in has been given to the connection: the next flush sends it.
+    pub(super) fn hand_over(&self, receipt: Receipt) {
+        self.lock().push(receipt);
+        self.any_handed_over.store(true, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Receipt>> {
+        self.handed_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_flush(&self) {
+        self.flushes.fetch_add(1, Ordering::Release);
+        self.flushed.wake();
+        if self.any_handed_over.swap(false, Ordering::AcqRel) {
+            let arrived = std::mem::take(&mut *self.lock());
+            arrived.into_iter().for_each(Receipt::confirm);
         }
     }
 
@@ -118,8 +144,7 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.line.flushes.fetch_add(1, Ordering::Release);
-        self.line.flushed.wake();
+        self.line.count_flush();
         Poll::Ready(Ok(()))
     }
 

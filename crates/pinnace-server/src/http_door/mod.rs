@@ -8,11 +8,13 @@ mod body;
 mod envelope;
 mod events;
 mod feed;
+mod fetch;
 mod frames;
 mod inbound;
 mod line;
 mod path;
 mod queue_stream;
+mod queues;
 mod request;
 mod routes;
 mod runs;
@@ -61,7 +63,9 @@ struct Context {
 impl Context {
     /// A message was published.
     fn note(&self, door: &'static str, message: &Message<'_>, published: &Published) {
-        if let Some(log) = &self.harbour.message_log {
+        if let Some(log) = &self.harbour.message_log
+            && !published.duplicate
+        {
             let origin = Origin {
                 door,
                 client: None,
@@ -96,10 +100,32 @@ pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
             Err(error) => crate::server::rest_after_accept_error("http", &error).await,
         }
     }
-    let _ = tokio::time::timeout(DRAIN_MAX, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    drain(&listener, connections, &harbour).await;
+}
+
+/// Lets open conversations end. Until they have, whoever comes anew is told to come back later,
+/// which a load balancer understands better than a closed door.
+async fn drain(listener: &TcpListener, mut connections: JoinSet<()>, harbour: &Arc<Harbour>) {
+    let mut latecomers = JoinSet::new();
+    let ended = tokio::time::timeout(DRAIN_MAX, async {
+        loop {
+            tokio::select! {
+                ended = connections.join_next() => if ended.is_none() {
+                    return;
+                },
+                Ok((stream, address)) = listener.accept() => {
+                    latecomers.spawn(converse(stream, address, harbour.clone()));
+                }
+            }
+        }
+    });
+    if ended.await.is_err() {
+        let left = connections.len();
+        tracing::warn!(
+            left,
+            "http connections did not end by themselves and are cut"
+        );
+    }
 }
 
 async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>) {
@@ -121,11 +147,14 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         line: line.clone(),
         upgraded: Mutex::default(),
     });
+    // One that comes while the server goes down gets one answer.
+    let late = harbour.is_stopping();
     let service = service_fn(|request| {
         let context = context.clone();
-        async move { Ok::<_, Infallible>(handle(&context, request).await) }
+        async move { Ok::<_, Infallible>(handle(&context, request, late).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(!late)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
@@ -141,7 +170,7 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
             tracing::warn!(%address, "a stream's client does not read; its connection is cut");
             return;
         }
-        () = harbour.stopped() => {
+        () = harbour.stopped(), if !late => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -164,13 +193,14 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     }
 }
 
-async fn handle(context: &Context, request: Request<Incoming>) -> Answer {
+async fn handle(context: &Context, request: Request<Incoming>, late: bool) -> Answer {
     let began = Instant::now();
     let method = request.method().clone();
     let asks_to_wait = request.uri().query().is_some_and(|q| q.contains("wait="));
     let route = path::route(request.uri().path());
     let path = routes::number(route.as_ref().ok());
     let answered = match route {
+        Ok(route) if late && !route.is_about_the_server() => Err(Failure::stopping()),
         Ok(route) => dispatch(context, &route, request).await,
         Err(failure) => Err(failure),
     };
@@ -240,16 +270,16 @@ async fn dispatch(
                 socket::open(context, topic, request)
             }
             Method::POST => topics::publish(context, topic, request).await,
-            Method::GET => topics::show(context, topic),
+            Method::GET => topics::show(context, topic, &request),
             _ => Err(Failure::method_not_allowed("GET, POST")),
         },
         Route::Queue(topic, subscriber) => match *request.method() {
-            Method::POST => topics::subscribe(context, topic, subscriber, &request).await,
+            Method::POST => queues::subscribe(context, topic, subscriber, &request).await,
             Method::GET if stream::is_wanted(&request) => {
                 queue_stream::read(context, topic, subscriber, &request)
             }
-            Method::GET => topics::fetch(context, topic, subscriber, &request).await,
-            Method::DELETE => topics::unsubscribe(context, topic, subscriber).await,
+            Method::GET => fetch::fetch(context, topic, subscriber, &request).await,
+            Method::DELETE => queues::unsubscribe(context, topic, subscriber, &request).await,
             _ => Err(Failure::method_not_allowed("DELETE, GET, POST")),
         },
     }

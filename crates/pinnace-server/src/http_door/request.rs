@@ -133,6 +133,28 @@ pub(super) fn restore_headers(block: &[u8], headers: &mut HeaderMap) {
         .or_insert_with(|| HeaderValue::from_static("application/octet-stream"));
 }
 
+/// One parameter of a query string, as it is.
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let pairs = uri.query().unwrap_or("").split('&');
+    let values = pairs.filter_map(|pair| pair.split_once('='));
+    let mut named = values.filter(|(key, _)| *key == name);
+    named.next().map(|(_, value)| value.to_owned())
+}
+
+/// A number without a unit.
+pub(super) fn number(name: &str, text: &str) -> Result<u64, Failure> {
+    text.parse().map_err(|_| {
+        let detail = format!("{name} is a number, not `{}`", text.escape_debug());
+        Failure::bad_request("bad-parameter", detail)
+    })
+}
+
+/// A number of bytes, as `10M`.
+pub(super) fn size(name: &str, text: &str) -> Result<u64, Failure> {
+    pinnace_proto::units::parse_size(text)
+        .map_err(|error| Failure::bad_request("bad-parameter", format!("{name}: {error}")))
+}
+
 /// A duration parameter, at most `max`.
 pub(super) fn duration(name: &str, text: &str, max: Duration) -> Result<Duration, Failure> {
     let duration = pinnace_proto::units::parse_duration(text)

@@ -85,8 +85,12 @@ fn health(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Fail
 /// 200 when messages can be stored, 503 with the reason when not.
 fn ready(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
     only_get(request)?;
-    let mut answer = answer::json(&health_of(harbour))?;
-    let stopping = *harbour.stopping.borrow();
+    let mut health = health_of(harbour);
+    let stopping = harbour.is_stopping();
+    if stopping {
+        health.problems.push("the server is going down".to_owned());
+    }
+    let mut answer = answer::json(&health)?;
     if stopping || !matches!(harbour.broker.state(), StorageState::Ok) {
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

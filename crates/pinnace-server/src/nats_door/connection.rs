@@ -104,6 +104,7 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                 next_ping = Instant::now() + PING_INTERVAL;
                 outbox.add(|bytes| bytes.extend_from_slice(PING));
                 outbox.flush();
+                outbox.relax();
             }
             () = &mut stopped => {
                 return Close {

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::harbour::Harbour;
-use crate::limits::{PENDING_BYTES_MAX, PENDING_BYTES_PAUSE};
+use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_MAX, PENDING_BYTES_PAUSE};
 use crate::metrics::Metrics;
 
 pub(crate) struct Outbox {
@@ -118,6 +118,14 @@ impl Outbox {
         self.attention.notify_one();
     }
 
+    /// Lets go of an empty buffer, for a connection on which nothing happens.
+    pub(super) fn relax(&self) {
+        let mut state = self.lock();
+        if state.bytes.is_empty() {
+            state.bytes = Vec::new();
+        }
+    }
+
     /// Writes what the socket takes now; true when nothing is left.
     fn write_some(&self) -> std::io::Result<bool> {
         let mut state = self.lock();
@@ -142,7 +150,8 @@ impl Outbox {
         }
         state.written = 0;
         state.bytes.clear();
-        if state.bytes.capacity() > crate::limits::READ_BYTES {
+        // Kept for the next burst: to get it from the system again costs more than to fill it.
+        if state.bytes.capacity() > OUTBOX_BYTES_KEPT {
             state.bytes = Vec::new();
         }
         Ok(true)

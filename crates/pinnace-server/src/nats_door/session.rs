@@ -264,7 +264,9 @@ impl Session {
         match &published {
             Ok(published) => {
                 self.counts.messages += 1;
-                if let Some(log) = &self.harbour.message_log {
+                if let Some(log) = &self.harbour.message_log
+                    && !published.duplicate
+                {
                     let origin = Origin {
                         door: "nats",
                         client: self.connect.name.as_deref(),
@@ -381,12 +383,12 @@ fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>, began: Option<Insta
     let harbour = harbour.clone();
     Box::new(move |stored| match stored {
         Ok(seq) => {
-            harbour.publish_bytes(&reply, format!("{{\"seq\":{seq}}}").as_bytes());
+            harbour.answer(&reply, format!("{{\"seq\":{seq}}}").as_bytes());
             if let Some(began) = began {
                 harbour.metrics.nats.publish_to_ack.add(began.elapsed(), 1);
             }
         }
-        Err(error) => harbour.publish_bytes(&reply, &refusal(&error)),
+        Err(error) => harbour.answer(&reply, &refusal(&error)),
     })
 }
 

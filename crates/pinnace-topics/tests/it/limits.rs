@@ -297,7 +297,7 @@ fn who_has_not_read_a_message_is_known() {
     publish(&mut publisher, "t", b"2");
     take(&broker, "t", "bob", 1);
     let names = |seq| {
-        let holders = broker.holders(seq)?;
+        let holders = broker.holders(b"t", seq)?;
         Some(
             holders
                 .into_iter()
@@ -308,4 +308,5 @@ fn who_has_not_read_a_message_is_known() {
     assert_eq!(names(1).unwrap(), ["carol", "alice"]);
     assert_eq!(names(2).unwrap(), ["carol", "alice", "bob"]);
     assert_eq!(names(3), None);
+    assert_eq!(broker.holders(b"u", 1), None, "of another topic");
 }

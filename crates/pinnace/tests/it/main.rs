@@ -15,6 +15,7 @@ mod demo;
 mod doors;
 mod http;
 mod kill;
+mod leases;
 mod lifecycle;
 mod logs;
 mod metrics;
