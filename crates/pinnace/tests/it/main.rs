@@ -13,6 +13,7 @@ mod bench_server;
 mod command_line;
 mod demo;
 mod doors;
+mod drain;
 mod http;
 mod kill;
 mod leases;
