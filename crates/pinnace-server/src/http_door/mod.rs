@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod docs;
 mod envelope;
 mod events;
 mod feed;
@@ -201,8 +202,17 @@ async fn handle(context: &Context, request: Request<Incoming>, late: bool) -> An
     let path = routes::number(route.as_ref().ok());
     let answered = match route {
         Ok(route) if late && !route.is_about_the_server() => Err(Failure::stopping()),
-        Ok(route) => dispatch(context, &route, request).await,
+        Ok(route) => match routes::permit(path, &method) {
+            Ok(()) => dispatch(context, &route, request).await,
+            Err(failure) => Err(failure),
+        },
         Err(failure) => Err(failure),
+    };
+    let answered = match answered {
+        Ok(answer) if !routes::is_described(path) && answer.status().is_success() => Err(
+            Failure::internal("this path is answered, but is not in the description of the API"),
+        ),
+        answered => answered,
     };
     let answer = answered.unwrap_or_else(|failure| {
         tracing::debug!(address = %context.caller.address, %method, %failure, "request refused");
@@ -234,7 +244,7 @@ fn count(
     if let (Some(elapsed), Some(times)) = (elapsed, times) {
         times.add(elapsed, 1);
     }
-    if path == routes::TOPIC && method == Method::POST {
+    if routes::is_topic(path) && method == Method::POST {
         if status.is_success() {
             metrics.http.received_messages.add(1);
             if let Some(elapsed) = elapsed {

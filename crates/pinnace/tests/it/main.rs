@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod api;
 mod bench;
 mod bench_server;
 mod command_line;
