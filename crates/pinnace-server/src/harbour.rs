@@ -15,6 +15,7 @@ use crate::collector::Command;
 use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
+use crate::message_log::MessageLog;
 use crate::metrics::Metrics;
 use crate::roster::Roster;
 use crate::settings::{NatsLimits, Settings};
@@ -52,6 +53,8 @@ pub(crate) struct Harbour {
     /// Which stream reads each queue.
     pub(crate) queue_streams: Arc<QueueStreams>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where messages are logged, if they are.
+    pub(crate) message_log: Option<Arc<MessageLog>>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
     answers: Mutex<Answers>,
@@ -97,6 +100,7 @@ impl Harbour {
             damage,
             queue_streams: Arc::default(),
             metrics: Arc::default(),
+            message_log: None,
             next_connection: AtomicU64::new(1),
             own_publisher,
             answers,
@@ -132,6 +136,11 @@ impl Harbour {
     /// Number of a new connection.
     pub(crate) fn connection_number(&self) -> u64 {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the server is going down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Returns once the server is going down.

@@ -59,6 +59,13 @@ pub const METRIC_QUEUES_MAX: usize = 50;
 /// Longest label of a metric, characters.
 pub const METRIC_LABEL_CHARS_MAX: usize = 128;
 
+/// Messages that may wait for the message log, bytes; more are dropped and counted.
+pub const MESSAGE_LOG_PENDING_BYTES_MAX: usize = 16 << 20;
+/// Lines the message log writes at a time, bytes, and one line more.
+pub const MESSAGE_LOG_BATCH_BYTES: usize = 256 << 10;
+/// What the message log shows of a payload when only its head is wanted, bytes.
+pub const PAYLOAD_HEAD_BYTES: usize = 256;
+
 /// Bytes read from a NATS connection at a time.
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.
@@ -112,3 +119,4 @@ const _: () = assert!(STREAM_PENDING_BYTES_PAUSE < STREAM_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < STREAM_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_CEILING < PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_CEILING);
+const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < MESSAGE_LOG_PENDING_BYTES_MAX);

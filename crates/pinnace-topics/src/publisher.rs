@@ -208,18 +208,11 @@ fn store(
         headers: message.headers,
         payload: message.payload,
     };
-    let bytes = u32::try_from(content.bytes()).map_err(|_| StoreError::TooLarge {
-        bytes: content.bytes(),
-        max_bytes: core.options.log.record_bytes_max,
-    })?;
+    check_identity(id)?;
+    let bytes = stored_bytes(inner, &content)?;
     let published_us = (core.clock)();
     let window_us = core.options.identity_window_us;
     let key = id.map(|id| identity::key(message.topic, id));
-    let (id_bytes, max_bytes) = (id.map_or(1, <[u8]>::len), IDENTITY_BYTES_MAX);
-    if id_bytes == 0 || id_bytes > max_bytes {
-        let bytes = id_bytes;
-        return Err(PublishError::InvalidIdentity { bytes, max_bytes });
-    }
     let mut guard = core.lock();
     let state = &mut *guard;
     if let Some(key) = &key
@@ -268,6 +261,21 @@ fn store(
     }
     drop(guard);
     Ok(Outcome::New { set, seq })
+}
+
+fn check_identity(id: Option<&[u8]>) -> Result<(), PublishError> {
+    let (bytes, max_bytes) = (id.map_or(1, <[u8]>::len), IDENTITY_BYTES_MAX);
+    if bytes == 0 || bytes > max_bytes {
+        return Err(PublishError::InvalidIdentity { bytes, max_bytes });
+    }
+    Ok(())
+}
+
+fn stored_bytes(inner: &Inner, content: &Content<'_>) -> Result<u32, StoreError> {
+    u32::try_from(content.bytes()).map_err(|_| StoreError::TooLarge {
+        bytes: content.bytes(),
+        max_bytes: inner.core.options.log.record_bytes_max,
+    })
 }
 
 /// Appends the record of a message that gets the next number.

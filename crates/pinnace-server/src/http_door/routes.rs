@@ -1,64 +1,72 @@
-//! The door's paths, as templates: what requests are counted by and what the API's description lists.
+//! The door's paths and methods, taken from the table that describes the API: what is not in it is not
+//! answered, and requests are counted by it.
 
+use std::sync::LazyLock;
+
+use hyper::Method;
+use pinnace_proto::openapi;
+
+use super::answer::Failure;
 use super::path::Route;
 
-/// Every path there is. Requests to any other are counted as the last.
-pub(super) const PATHS: [&str; 21] = [
-    "/",
-    "/{topic}",
-    "/{topic}/{subscriber}",
-    "/-/health",
-    "/-/ready",
-    "/-/metrics",
-    "/-/info",
-    "/-/openapi.json",
-    "/-/docs",
-    "/-/clients",
-    "/-/topics",
-    "/-/runs",
-    "/-/runs/{run}",
-    "/-/runs/{run}/clients",
-    "/-/runs/{run}/report.html",
-    "/-/runs/{run}/report.json",
-    "/-/runs/{run}/report.csv",
-    "/-/runs/{run}/report.txt",
-    "/-/runs/{run}/record.json",
-    "/-/query",
-    "other",
-];
+/// Every path there is, as a template. Requests to any other are counted as the last.
+pub(super) static PATHS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let mut paths = openapi::paths();
+    paths.push("other");
+    paths
+});
 
-/// Number of `/{topic}`.
-pub(super) const TOPIC: usize = 1;
-const OTHER: usize = PATHS.len() - 1;
-
-const _: () = assert!(PATHS.len() <= crate::limits::METRIC_PATHS_MAX);
+/// The methods of each path, and the same as `Allow` lists them.
+static METHODS: LazyLock<Vec<(Vec<&'static str>, String)>> = LazyLock::new(|| {
+    let methods = PATHS.iter().map(|path| openapi::methods(path));
+    methods
+        .map(|methods| (methods.clone(), methods.join(", ")))
+        .collect()
+});
 
 /// Which of [`PATHS`] a request's path is.
 pub(super) fn number(route: Option<&Route>) -> usize {
-    match route {
-        Some(Route::Root) => 0,
-        Some(Route::Topic(_) | Route::Pattern(_)) => TOPIC,
-        Some(Route::Queue(..)) => 2,
-        Some(Route::System(segments)) => {
-            let is_it = |path: &&str| {
-                let Some(wanted) = path.strip_prefix("/-/") else {
-                    return false;
-                };
-                let wanted: Vec<&str> = wanted.split('/').collect();
-                let pairs = || wanted.iter().zip(segments);
-                wanted.len() == segments.len()
-                    && pairs().all(|(want, segment)| want == segment || *want == "{run}")
-            };
-            PATHS.iter().position(is_it).unwrap_or(OTHER)
-        }
-        None => OTHER,
+    let is_it = |path: &&str| match route {
+        Some(Route::Root) => *path == "/",
+        Some(Route::Topic(_) | Route::Pattern(_)) => *path == "/{topic}",
+        Some(Route::Queue(..)) => *path == "/{topic}/{subscriber}",
+        Some(Route::System(segments)) => path
+            .strip_prefix("/-")
+            .is_some_and(|rest| openapi::fits(rest, segments)),
+        None => false,
+    };
+    PATHS.iter().position(is_it).unwrap_or(other())
+}
+
+fn other() -> usize {
+    PATHS.len() - 1
+}
+
+/// Whether this is the path of topics, which messages are published to.
+pub(super) fn is_topic(path: usize) -> bool {
+    PATHS[path] == "/{topic}"
+}
+
+/// Refuses a method that is not described.
+pub(super) fn permit(path: usize, method: &Method) -> Result<(), Failure> {
+    let (methods, allow) = &METHODS[path];
+    if path == other() || methods.contains(&method.as_str()) {
+        Ok(())
+    } else {
+        Err(Failure::method_not_allowed(allow))
     }
+}
+
+/// Whether the description knows this path.
+pub(super) fn is_described(path: usize) -> bool {
+    path != other()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http_door::path::route;
+    use crate::limits::METRIC_PATHS_MAX;
 
     #[test]
     fn each_path_has_its_number() {
@@ -76,8 +84,10 @@ mod tests {
             ("/-", "other"),
             ("/a/b/c", "other"),
         ] {
-            assert_eq!(PATHS[number(route(path).ok().as_ref())], template, "{path}");
+            let number = number(route(path).ok().as_ref());
+            assert_eq!(PATHS[number], template, "{path}");
+            assert_eq!(is_topic(number), template == "/{topic}", "{path}");
         }
-        assert_eq!(PATHS[TOPIC], "/{topic}");
+        assert!(PATHS.len() <= METRIC_PATHS_MAX);
     }
 }

@@ -51,6 +51,9 @@ pub(super) async fn publish(
         batch.flush();
         let metrics = &context.harbour.metrics.http;
         metrics.publish_to_deliver.add(began.elapsed(), 1);
+        if let Ok(published) = &published {
+            context.note("http", &message, published);
+        }
         (published.map_err(publish_failure)?, stored)
     };
     let mut answer = answer::empty();

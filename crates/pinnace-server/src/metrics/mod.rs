@@ -111,7 +111,7 @@ impl Drop for Entered<'_> {
 const METHODS: [&str; 6] = ["GET", "POST", "DELETE", "PUT", "HEAD", "other"];
 /// Statuses the HTTP door answers; others are counted as the last.
 const STATUSES: [u16; 20] = [
-    101, 200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 411, 412, 413, 429, 500, 503, 507,
+    101, 200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 429, 500, 503, 507,
     0,
 ];
 

@@ -22,6 +22,7 @@ use super::permit::Permit;
 use super::sink::Subscription;
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
+use crate::message_log::Origin;
 use crate::metrics::SAMPLE;
 
 /// The reference server whose behaviour clients may count on; `docs/formats/nats.md` says why.
@@ -295,7 +296,19 @@ impl Session {
         let published =
             harbour.publish_for(&mut self.publisher, message, skip, &mut self.batch, done);
         match &published {
-            Ok(_) => self.counts.messages += 1,
+            Ok(published) => {
+                self.counts.messages += 1;
+                if let Some(log) = &self.harbour.message_log
+                    && !published.duplicate
+                {
+                    let origin = Origin {
+                        door: "nats",
+                        client: self.connect.name.as_deref(),
+                        address: self.address,
+                    };
+                    log.note(origin, message, published.seq);
+                }
+            }
             Err(_) => self.counts.refused += 1,
         }
         match published {
