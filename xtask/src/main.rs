@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask test      all checks: format, clippy, tidy, tests, doctests, documentation
+cargo xtask test      all checks: format, clippy, tidy, tests, proofs by others, doctests, documentation
 cargo xtask tidy      house rules only: arrows between crates, heads, sizes, manifests
 cargo xtask schemas   write docs/schemas/ and docs/openapi.json from the types of pinnace-proto";
 

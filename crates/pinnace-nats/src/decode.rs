@@ -12,7 +12,28 @@
 
 use memchr::memchr;
 
-use crate::limits::CONTROL_LINE_BYTES_MAX;
+use crate::limits::{CONTROL_LINE_BYTES_MAX, LINE_SLACK_BYTES, PAYLOAD_BYTES_MAX, SIZE_DIGITS_MAX};
+
+/// What a connection may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Largest message, headers and payload together, bytes.
+    pub payload_bytes_max: usize,
+    /// Longest arguments of one operation, bytes.
+    pub control_line_bytes_max: usize,
+    /// It said that it understands headers.
+    pub headers: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            control_line_bytes_max: CONTROL_LINE_BYTES_MAX,
+            headers: false,
+        }
+    }
+}
 
 /// One operation of a client; everything borrows from the buffer it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +50,6 @@ pub enum Op<'a> {
         headers: &'a [u8],
         /// The message itself.
         payload: &'a [u8],
-        /// It came as `HPUB`.
-        with_headers: bool,
     },
     /// `SUB`.
     Subscribe {
@@ -52,8 +71,12 @@ pub enum Op<'a> {
     Ping,
     /// `PONG`.
     Pong,
-    /// A server's verb (`INFO`, `+OK`, `-ERR`) sent by a client: allowed and without effect.
-    Ignored,
+    /// `INFO` with its JSON: a server's verb, allowed and without effect.
+    Info(&'a [u8]),
+    /// `+OK`: a server's verb, allowed and without effect.
+    Okay,
+    /// `-ERR`: a server's verb; a client that says it has given up.
+    GivesUp,
 }
 
 /// Why the bytes are no operation; each ends the connection.
@@ -62,7 +85,7 @@ pub enum DecodeError {
     /// No known verb, or a payload that is not followed by CR LF.
     #[error("Unknown Protocol Operation")]
     UnknownOperation,
-    /// More than [`CONTROL_LINE_BYTES_MAX`] bytes without a line end.
+    /// Arguments longer than [`Bounds::control_line_bytes_max`].
     #[error("maximum control line exceeded")]
     LineTooLong,
     /// The message announced is larger than the server takes.
@@ -74,62 +97,66 @@ pub enum DecodeError {
 }
 
 /// Reads the operation at the front of `bytes`: the operation and its length, or `None` when more
-/// bytes are needed. `payload_bytes_max` is checked as soon as the control line is there.
+/// bytes are needed. Sizes are checked as soon as the control line is there.
 #[inline]
-pub fn decode(
-    bytes: &[u8],
-    payload_bytes_max: usize,
-) -> Result<Option<(Op<'_>, usize)>, DecodeError> {
-    let Some(line_end) = memchr(b'\n', &bytes[..bytes.len().min(CONTROL_LINE_BYTES_MAX + 2)])
-    else {
-        if bytes.len() > CONTROL_LINE_BYTES_MAX {
-            return Err(DecodeError::LineTooLong);
-        }
-        return early_verdict(bytes).map(|()| None);
+pub fn decode<'a>(
+    bytes: &'a [u8],
+    bounds: &Bounds,
+) -> Result<Option<(Op<'a>, usize)>, DecodeError> {
+    let Some((verb, verb_bytes)) = Verb::at(bytes)? else {
+        return Ok(None);
     };
-    let line = &bytes[..line_end];
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.len() > CONTROL_LINE_BYTES_MAX {
-        return Err(DecodeError::LineTooLong);
-    }
-    let after = line_end + 1;
-    let verb_length = line.iter().position(|b| is_blank(*b)).unwrap_or(line.len());
-    let (verb, arguments) = line.split_at(verb_length);
-    let op = match Verb::of(verb).ok_or(DecodeError::UnknownOperation)? {
-        Verb::Pub => return publish(arguments, bytes, after, payload_bytes_max, false),
-        Verb::Hpub => return publish(arguments, bytes, after, payload_bytes_max, true),
+    let Some((arguments, after)) = line(bytes, verb_bytes, verb, bounds)? else {
+        return Ok(None);
+    };
+    let op = match verb {
+        Verb::Pub => return publish(arguments, bytes, after, bounds, false),
+        Verb::Hpub => return publish(arguments, bytes, after, bounds, true),
         Verb::Sub => subscribe(arguments)?,
         Verb::Unsub => unsubscribe(arguments)?,
-        Verb::Connect => Op::Connect(arguments.trim_ascii()),
+        Verb::Connect => Op::Connect(arguments),
+        Verb::Info => Op::Info(arguments),
         Verb::Ping => Op::Ping,
         Verb::Pong => Op::Pong,
-        Verb::Server => Op::Ignored,
+        Verb::Okay => Op::Okay,
+        Verb::Error => Op::GivesUp,
     };
     Ok(Some((op, after)))
 }
 
-/// An unfinished line that can no longer become a verb is refused at once, so that a stranger
-/// speaking another protocol is told without having to end his line.
-fn early_verdict(bytes: &[u8]) -> Result<(), DecodeError> {
-    let verb = &bytes[..bytes
-        .iter()
-        .position(|b| is_blank(*b))
-        .unwrap_or(bytes.len())];
-    let verb = verb.strip_suffix(b"\r").unwrap_or(verb);
-    let complete = verb.len() < bytes.len();
-    let possible = VERBS.iter().any(|(name, _)| {
-        verb.len() <= name.len()
-            && name[..verb.len()].eq_ignore_ascii_case(verb)
-            && (!complete || verb.len() == name.len())
-    });
-    if possible {
-        Ok(())
-    } else {
-        Err(DecodeError::UnknownOperation)
+/// The arguments between the verb and the line end, and where the next line begins; `None` when the
+/// line has not wholly arrived.
+#[inline]
+fn line<'a>(
+    bytes: &'a [u8],
+    verb_bytes: usize,
+    verb: Verb,
+    bounds: &Bounds,
+) -> Result<Option<(&'a [u8], usize)>, DecodeError> {
+    let max = bounds.control_line_bytes_max;
+    let rest = &bytes[verb_bytes..];
+    let blanks = rest.iter().take_while(|byte| is_blank(**byte)).count();
+    if verb.needs_blank() && blanks == 0 {
+        return match rest.is_empty() {
+            true => Ok(None),
+            false => Err(DecodeError::UnknownOperation),
+        };
     }
+    let arguments = &rest[blanks..];
+    // What follows PING is of no interest and may be as long as any line.
+    let found = memchr(b'\n', &arguments[..arguments.len().min(max + 2)]);
+    let (arguments, is_whole) = match found {
+        Some(end) => (&arguments[..end], true),
+        None => (arguments, false),
+    };
+    let text = arguments.strip_suffix(b"\r").unwrap_or(arguments);
+    if text.len() > max || blanks > LINE_SLACK_BYTES {
+        return Err(DecodeError::LineTooLong);
+    }
+    Ok(is_whole.then_some((text, verb_bytes + blanks + arguments.len() + 1)))
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Pub,
     Hpub,
@@ -138,7 +165,9 @@ enum Verb {
     Connect,
     Ping,
     Pong,
-    Server,
+    Info,
+    Okay,
+    Error,
 }
 
 const VERBS: [(&[u8], Verb); 10] = [
@@ -149,21 +178,43 @@ const VERBS: [(&[u8], Verb); 10] = [
     (b"CONNECT", Verb::Connect),
     (b"PING", Verb::Ping),
     (b"PONG", Verb::Pong),
-    (b"INFO", Verb::Server),
-    (b"+OK", Verb::Server),
-    (b"-ERR", Verb::Server),
+    (b"INFO", Verb::Info),
+    (b"+OK", Verb::Okay),
+    (b"-ERR", Verb::Error),
 ];
 
 impl Verb {
+    /// The verb at the front and its length; `None` while it can still become one. No verb is the
+    /// beginning of another, so a stranger speaking another protocol is told at the first letter
+    /// that is wrong.
     #[inline]
-    fn of(verb: &[u8]) -> Option<Self> {
-        if verb == b"PUB" {
-            return Some(Self::Pub);
+    fn at(bytes: &[u8]) -> Result<Option<(Self, usize)>, DecodeError> {
+        if bytes.starts_with(b"PUB") {
+            return Ok(Some((Self::Pub, 3)));
         }
-        VERBS
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(verb))
-            .map(|(_, verb)| *verb)
+        let mut possible = false;
+        for (name, verb) in &VERBS {
+            let common = name.len().min(bytes.len());
+            if name[..common].eq_ignore_ascii_case(&bytes[..common]) {
+                if common == name.len() {
+                    return Ok(Some((*verb, common)));
+                }
+                possible = true;
+            }
+        }
+        match possible {
+            true => Ok(None),
+            false => Err(DecodeError::UnknownOperation),
+        }
+    }
+
+    /// Whether letters that follow it at once make it another word.
+    #[inline]
+    fn needs_blank(self) -> bool {
+        matches!(
+            self,
+            Self::Pub | Self::Hpub | Self::Sub | Self::Unsub | Self::Error
+        )
     }
 }
 
@@ -172,13 +223,13 @@ fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
-/// At most `N` arguments; `None` when there are more.
+/// At most `N` arguments; `None` when there are more. A stray carriage return parts words too.
 #[inline]
 fn split<const N: usize>(arguments: &[u8]) -> Option<([&[u8]; N], usize)> {
     let mut parts: [&[u8]; N] = [&[]; N];
     let mut count = 0;
     for part in arguments
-        .split(|b| is_blank(*b))
+        .split(|b| is_blank(*b) || *b == b'\r')
         .filter(|part| !part.is_empty())
     {
         *parts.get_mut(count)? = part;
@@ -189,7 +240,8 @@ fn split<const N: usize>(arguments: &[u8]) -> Option<([&[u8]; N], usize)> {
 
 #[inline]
 fn number(digits: &[u8]) -> Result<u64, DecodeError> {
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || digits.len() > SIZE_DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit)
+    {
         return Err(DecodeError::BadArguments);
     }
     Ok(digits
@@ -202,9 +254,12 @@ fn publish<'a>(
     arguments: &'a [u8],
     bytes: &'a [u8],
     after: usize,
-    payload_bytes_max: usize,
+    bounds: &Bounds,
     with_headers: bool,
 ) -> Result<Option<(Op<'a>, usize)>, DecodeError> {
+    if with_headers && !bounds.headers {
+        return Err(DecodeError::BadArguments);
+    }
     let (parts, count) = split::<4>(arguments).ok_or(DecodeError::BadArguments)?;
     let sizes = if with_headers { 2 } else { 1 };
     let reply = match count.checked_sub(sizes) {
@@ -221,7 +276,7 @@ fn publish<'a>(
     if header_bytes > total {
         return Err(DecodeError::BadArguments);
     }
-    if total > payload_bytes_max as u64 {
+    if total > bounds.payload_bytes_max as u64 {
         return Err(DecodeError::PayloadTooLarge);
     }
     let (total, header_bytes) = (total as usize, header_bytes as usize);
@@ -240,7 +295,6 @@ fn publish<'a>(
         reply,
         headers,
         payload,
-        with_headers,
     };
     Ok(Some((op, after + total + 2)))
 }
@@ -278,10 +332,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MAX: usize = 1 << 20;
+    const BOUNDS: Bounds = Bounds {
+        payload_bytes_max: 1 << 20,
+        control_line_bytes_max: CONTROL_LINE_BYTES_MAX,
+        headers: true,
+    };
 
     fn check(bytes: &[u8], expected: Result<Option<(Op<'_>, usize)>, DecodeError>) {
-        assert_eq!(decode(bytes, MAX), expected, "{}", bytes.escape_ascii());
+        assert_eq!(decode(bytes, &BOUNDS), expected, "{}", bytes.escape_ascii());
     }
 
     fn publish_op<'a>(subject: &'a str, reply: Option<&'a str>, payload: &'a str) -> Op<'a> {
@@ -290,7 +348,6 @@ mod tests {
             reply: reply.map(str::as_bytes),
             headers: b"",
             payload: payload.as_bytes(),
-            with_headers: false,
         }
     }
 
@@ -300,7 +357,7 @@ mod tests {
         check(b"ping\nPONG\r\n", Ok(Some((Op::Ping, 5))));
         check(
             b"CONNECT {\"a\":1} \r\n",
-            Ok(Some((Op::Connect(b"{\"a\":1}"), 18))),
+            Ok(Some((Op::Connect(b"{\"a\":1} "), 18))),
         );
         check(
             b"PUB a 2\r\nhi\r\n",
@@ -318,7 +375,6 @@ mod tests {
                     reply: None,
                     headers: b"NATS/1.0\r\n\r\n",
                     payload: b"hi",
-                    with_headers: true,
                 },
                 30,
             ))),
@@ -355,7 +411,11 @@ mod tests {
                 11,
             ))),
         );
-        check(b"INFO {}\r\n", Ok(Some((Op::Ignored, 9))));
+        check(b"INFO {}\r\n", Ok(Some((Op::Info(b"{}"), 9))));
+        check(b"+ok thanks\n", Ok(Some((Op::Okay, 11))));
+        check(b"-ERR 'no'\r\n", Ok(Some((Op::GivesUp, 11))));
+        check(b"PINGX\r\r\n", Ok(Some((Op::Ping, 8))));
+        check(b"CONNECT{}\r\n", Ok(Some((Op::Connect(b"{}"), 11))));
     }
 
     #[test]
@@ -363,7 +423,8 @@ mod tests {
         use DecodeError::{BadArguments, LineTooLong, PayloadTooLarge, UnknownOperation};
         check(b"GET / HTTP/1.1\r\n", Err(UnknownOperation));
         check(b"GET", Err(UnknownOperation));
-        check(b"PINGX", Err(UnknownOperation));
+        check(b"PUBX", Err(UnknownOperation));
+        check(b"SUB\r\n", Err(UnknownOperation));
         check(b"\r\n", Err(UnknownOperation));
         check(b"PUB a 2\nhi\n", Err(UnknownOperation));
         check(b"PUB a 2\r\nhiX", Err(UnknownOperation));
@@ -373,12 +434,19 @@ mod tests {
         check(b"HPUB a 9 2\r\n", Err(BadArguments));
         check(b"SUB a b c d\r\n", Err(BadArguments));
         check(b"PUB a 1048577\r\n", Err(PayloadTooLarge));
+        check(b"PUB a 1234567890\r\n", Err(BadArguments));
         check(&[b'P'; 1], Ok(None));
         let mut line = b"SUB ".to_vec();
-        line.resize(CONTROL_LINE_BYTES_MAX, b'a');
+        line.resize(4 + CONTROL_LINE_BYTES_MAX, b'a');
         check(&line, Ok(None));
         line.push(b'a');
         check(&line, Err(LineTooLong));
+        check(&[&b"SUB"[..], &[b' '; 9_000]].concat(), Err(LineTooLong));
+        let bounds = Bounds {
+            headers: false,
+            ..BOUNDS
+        };
+        assert_eq!(decode(b"HPUB a 12 14\r\n", &bounds), Err(BadArguments));
     }
 
     #[test]
@@ -388,9 +456,9 @@ mod tests {
             (CONTROL_LINE_BYTES_MAX + 1, false),
         ] {
             let mut line = b"SUB ".to_vec();
-            line.resize(length - 2, b'a');
+            line.resize(4 + length - 2, b'a');
             line.extend_from_slice(b" 1\r\n");
-            assert_eq!(decode(&line, MAX).is_ok(), passes, "{length}");
+            assert_eq!(decode(&line, &BOUNDS).is_ok(), passes, "{length}");
         }
     }
 
@@ -400,9 +468,14 @@ mod tests {
         fn portions_do_not_matter(bytes in prop::collection::vec(prop_oneof![
             Just(b'P'), Just(b'U'), Just(b'B'), Just(b' '), Just(b'\r'), Just(b'\n'), Just(b'1'), any::<u8>()
         ], 0..40)) {
-            let whole = decode(&bytes, 16);
+            let bounds = Bounds {
+                payload_bytes_max: 16,
+                control_line_bytes_max: 12,
+                headers: true,
+            };
+            let whole = decode(&bytes, &bounds);
             for cut in 0..bytes.len() {
-                match decode(&bytes[..cut], 16) {
+                match decode(&bytes[..cut], &bounds) {
                     Ok(None) => {}
                     Ok(Some((op, length))) => prop_assert_eq!(&whole, &Ok(Some((op, length)))),
                     Err(error) => prop_assert_eq!(&whole, &Err(error)),

@@ -13,8 +13,8 @@ mod documents;
 mod encode;
 pub mod limits;
 
-pub use decode::{DecodeError, Op, decode};
-pub use documents::{Connect, ConnectError, ServerInfo};
+pub use decode::{Bounds, DecodeError, Op, decode};
+pub use documents::{Connect, ConnectError, Credentials, ServerInfo};
 pub use encode::{
     NO_RESPONDERS, OK, PING, PONG, no_responders_headers, write_err, write_info, write_msg,
 };

@@ -1,6 +1,6 @@
 //! What all parts of one server share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use pinnace_proto::api::Info;
@@ -10,6 +10,7 @@ use pinnace_topics::{
 };
 use tokio::sync::{Notify, watch};
 
+use crate::access::Access;
 use crate::collector::Command;
 use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
@@ -17,6 +18,7 @@ use crate::limits::CONNECTIONS_MAX;
 use crate::message_log::MessageLog;
 use crate::metrics::Metrics;
 use crate::roster::Roster;
+use crate::settings::{NatsLimits, Settings};
 
 /// Shared by the doors, the collector's front and the idle watch.
 pub(crate) struct Harbour {
@@ -36,6 +38,16 @@ pub(crate) struct Harbour {
     pub(crate) lease_ends: Notify,
     /// True once the server is going down.
     pub(crate) stopping: watch::Sender<bool>,
+    /// Sends NATS connections away one by one, once the server is going down.
+    pub(crate) go: Notify,
+    /// Who may come in.
+    pub(crate) access: Access,
+    /// What a NATS client may do.
+    pub(crate) nats_limits: NatsLimits,
+    /// Other addresses of the NATS door.
+    pub(crate) nats_advertise: Vec<String>,
+    /// Open connections of the NATS door.
+    nats_connections: AtomicUsize,
     /// What storage problems were found when the log was opened, for health.
     pub(crate) damage: Vec<String>,
     /// Which stream reads each queue.
@@ -61,6 +73,8 @@ impl Harbour {
         runs: Reader,
         collector: mpsc::Sender<Command>,
         damage: Vec<String>,
+        access: Access,
+        settings: &Settings,
     ) -> Self {
         let own_publisher = Mutex::new(broker.publisher());
         let answers = Mutex::new(Answers {
@@ -78,6 +92,11 @@ impl Harbour {
             fetches: Fetches::default(),
             lease_ends: Notify::new(),
             stopping: watch::Sender::new(false),
+            go: Notify::new(),
+            access,
+            nats_limits: settings.nats_limits.clone(),
+            nats_advertise: settings.nats_advertise.clone(),
+            nats_connections: AtomicUsize::new(0),
             damage,
             queue_streams: Arc::default(),
             metrics: Arc::default(),
@@ -132,6 +151,16 @@ impl Harbour {
             .subscribe()
             .wait_for(|stopping| *stopping)
             .await;
+    }
+
+    /// Counts a connection of the NATS door too, which has a limit of its own.
+    pub(crate) fn admit_nats(&self) -> Option<(Admitted<'_>, AdmittedNats<'_>)> {
+        let own = AdmittedNats(&self.nats_connections);
+        let open = self.nats_connections.fetch_add(1, Ordering::AcqRel);
+        (open < self.nats_limits.connections_max)
+            .then(|| self.admit())
+            .flatten()
+            .map(|admitted| (admitted, own))
     }
 
     /// Counts a connection while the guard lives; `None` when there are too many.
@@ -225,6 +254,15 @@ fn message_id(headers: &[u8]) -> Option<&[u8]> {
 /// An open connection, counted.
 pub(crate) struct Admitted<'a> {
     connections: &'a watch::Sender<usize>,
+}
+
+/// An open connection of the NATS door, counted.
+pub(crate) struct AdmittedNats<'a>(&'a AtomicUsize);
+
+impl Drop for AdmittedNats<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Drop for Admitted<'_> {

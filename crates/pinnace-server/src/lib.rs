@@ -13,6 +13,7 @@
 //! Left to others: what messages and queues are (`pinnace-topics`), what figures mean
 //! (`pinnace-report`), flags, signals and files a person asked for (the binary).
 
+mod access;
 pub mod caller;
 mod clock;
 mod collector;
@@ -26,6 +27,7 @@ mod lock;
 mod message_log;
 mod metrics;
 mod nats_door;
+mod permissions;
 mod presence;
 mod roster;
 mod server;
@@ -33,10 +35,13 @@ mod settings;
 
 pub use lock::LockError;
 pub use message_log::{LoggedPayload, MessageLogSettings};
+pub use server::{Reopen, Running, StartError, StopCause};
+pub use settings::{
+    AuthSettings, Identity, NatsLimits, PermissionSettings, RuleSettings, Secret, Settings,
+    UserSettings,
+};
 
 /// Whether messages can be chosen by this pattern.
 pub fn is_valid_pattern(pattern: &str) -> bool {
     pinnace_topics::topic::is_valid_pattern(pattern.as_bytes())
 }
-pub use server::{Reopen, Running, StartError, StopCause};
-pub use settings::Settings;

@@ -85,6 +85,12 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(120);
 pub const PINGS_UNANSWERED_MAX: u32 = 2;
 /// A connection being closed has this long to take its last words.
 pub const LINGER: Duration = Duration::from_millis(500);
+/// A NATS client that has to say who it is has this long to do so.
+pub const AUTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest message the NATS door can be set to take, bytes; the log holds no larger record.
+pub const PAYLOAD_BYTES_CEILING: usize = 8 << 20;
+/// Topics whose permission one connection remembers; beyond it the memory starts afresh.
+pub const PERMITTED_TOPICS_MAX: usize = 1_024;
 /// Connections of both doors together.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Past connections the roster remembers.
@@ -96,9 +102,16 @@ pub const COLLECT_EVENTS_MAX: usize = 512;
 pub const HEARTBEATS_MISSED_MAX: u32 = 3;
 /// Open doors wait this long for their connections to end when the server stops.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Between telling NATS clients to go and closing their connections.
+pub const LAME_DUCK_GRACE: Duration = Duration::from_secs(1);
+/// The connections that are left are closed in turn over this time, so that those who come back
+/// elsewhere do not all come at once.
+pub const LAME_DUCK_SPREAD: Duration = Duration::from_secs(4);
 
 const _: () = assert!(PENDING_BYTES_PAUSE < PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < PENDING_BYTES_PAUSE);
 const _: () = assert!(STREAM_PENDING_BYTES_PAUSE < STREAM_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < STREAM_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < MESSAGE_LOG_PENDING_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_CEILING < PENDING_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_CEILING);

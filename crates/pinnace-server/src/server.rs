@@ -13,10 +13,11 @@ use pinnace_runs::{OpenError, Reader, Store};
 use pinnace_topics::{Broker, Start, StorageState};
 use tokio::net::TcpListener;
 
+use crate::access::Access;
 use crate::clock::now_us;
 use crate::collector::{self, Collector, Command};
 use crate::harbour::Harbour;
-use crate::limits::{PAYLOAD_BYTES_MAX, TICK};
+use crate::limits::{DRAIN_MAX, LAME_DUCK_GRACE, LAME_DUCK_SPREAD, PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
 use crate::message_log::MessageLog;
 use crate::{Settings, dead_letters, http_door, idle, nats_door};
@@ -39,14 +40,18 @@ pub enum StartError {
     },
     /// Others could reach it and nobody would be asked who they are.
     #[error(
-        "refusing to listen on {address}: other hosts could reach it, and this version asks nobody \
-         who they are. Listen on 127.0.0.1 and reach it through an ssh tunnel, or, in a network you \
-         trust, add --expose-without-authentication"
+        "refusing to listen on {address}: other hosts could reach it, and nobody is asked who they \
+         are. Set users or a token in the configuration (server: {{auth: …}}), or listen on 127.0.0.1 \
+         and reach it through an ssh tunnel, or, in a network you trust, add \
+         --expose-without-authentication"
     )]
     Exposed {
         /// The address asked for.
         address: SocketAddr,
     },
+    /// The users cannot be read from the settings.
+    #[error("server.auth: {0}")]
+    Auth(String),
     /// The message log cannot be opened.
     #[error("the message log in {folder} cannot be opened: {reason}")]
     Log {
@@ -92,8 +97,10 @@ pub struct Running {
 impl Running {
     /// Opens storage and doors. On return every door accepts.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let access = Access::of(&settings.auth).map_err(StartError::Auth)?;
+        let asks = !access.is_open() || settings.expose_without_authentication;
         for address in [settings.http, settings.nats] {
-            if !address.ip().is_loopback() && !settings.expose_without_authentication {
+            if !address.ip().is_loopback() && !asks {
                 return Err(StartError::Exposed { address });
             }
         }
@@ -107,7 +114,7 @@ impl Running {
         let (broker, damage) = open_broker(&settings).await?;
         let (commands, received) = mpsc::channel();
         let runs = Reader::new(&database);
-        let mut harbour = Harbour::new(broker, info, runs, commands, damage);
+        let mut harbour = Harbour::new(broker, info, runs, commands, damage, access, &settings);
         harbour.message_log = open_message_log(&settings)?;
         let harbour = Arc::new(harbour);
         let answering = Arc::downgrade(&harbour);
@@ -167,18 +174,16 @@ impl Running {
 
     async fn stop(self) {
         self.harbour.stopping.send_replace(true);
-        for task in self.tasks {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a part of the server ended badly");
-            }
-        }
-        let mut connections = self.harbour.connections.subscribe();
-        let all_gone = connections.wait_for(|open| *open == 0);
-        if tokio::time::timeout(crate::limits::DRAIN_MAX, all_gone)
+        if tokio::time::timeout(DRAIN_MAX, send_away(&self.harbour))
             .await
             .is_err()
         {
             tracing::warn!("connections were cut off");
+        }
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the server ended badly");
+            }
         }
         let _ = self.harbour.collector.send(Command::Stop);
         let collector = self.collector;
@@ -214,6 +219,28 @@ fn open_message_log(settings: &Settings) -> Result<Option<Arc<MessageLog>>, Star
         source,
     })?;
     Ok(Some(Arc::new(log)))
+}
+
+/// Lets clients leave by themselves for a while, then closes what is left, one by one.
+async fn send_away(harbour: &Harbour) {
+    /// Between two closings, unless there are so many that more go at a time.
+    const STEP: Duration = Duration::from_millis(1);
+    let mut connections = harbour.connections.subscribe();
+    let all_gone = connections.wait_for(|open| *open == 0);
+    if tokio::time::timeout(LAME_DUCK_GRACE, all_gone)
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    let steps = (LAME_DUCK_SPREAD.as_micros() / STEP.as_micros()) as usize;
+    let at_a_time = harbour.connections.borrow().div_ceil(steps);
+    while *harbour.connections.borrow() > 0 {
+        for _ in 0..at_a_time {
+            harbour.go.notify_one();
+        }
+        tokio::time::sleep(STEP).await;
+    }
 }
 
 fn info(settings: &Settings, http: SocketAddr, nats: SocketAddr) -> Info {

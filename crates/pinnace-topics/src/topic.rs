@@ -9,9 +9,14 @@ use crate::limits::{TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX};
 /// Whether a message may be published to `topic`. Wildcard tokens are allowed and mean themselves.
 #[must_use]
 pub fn is_valid_topic(topic: &[u8]) -> bool {
-    topic.len() <= TOPIC_BYTES_MAX
-        && topic.iter().filter(|&&byte| byte == b'.').count() < TOPIC_TOKENS_MAX
-        && topic.split(|&byte| byte == b'.').all(is_token)
+    !exceeds_limits(topic) && topic.split(|&byte| byte == b'.').all(is_token)
+}
+
+/// Whether `topic` is larger than any may be, which is a limit of ours and no fault of its grammar.
+#[must_use]
+pub fn exceeds_limits(topic: &[u8]) -> bool {
+    topic.len() > TOPIC_BYTES_MAX
+        || topic.iter().filter(|&&byte| byte == b'.').count() >= TOPIC_TOKENS_MAX
 }
 
 /// Whether `pattern` may be subscribed to.
@@ -44,6 +49,40 @@ pub fn matches(pattern: &[u8], topic: &[u8]) -> bool {
             (None, None) => return true,
             (Some(b">"), Some(_)) if wanted.peek().is_none() => return true,
             (Some(want), Some(token)) if want == b"*" || want == token => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether every topic that `narrow` matches is matched by `wide`. Both must be valid.
+#[must_use]
+pub fn covers(wide: &[u8], narrow: &[u8]) -> bool {
+    let mut wanted = wide.split(|&byte| byte == b'.').peekable();
+    let mut tokens = narrow.split(|&byte| byte == b'.').peekable();
+    loop {
+        let token = tokens.next();
+        let is_rest = token == Some(b">") && tokens.peek().is_none();
+        match (wanted.next(), token) {
+            (None, None) => return true,
+            (Some(b">"), Some(_)) if wanted.peek().is_none() => return true,
+            (Some(b"*"), Some(_)) if !is_rest => {}
+            (Some(want), Some(token)) if want == token && !is_rest => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether some topic is matched by both patterns. Both must be valid.
+#[must_use]
+pub fn overlaps(one: &[u8], other: &[u8]) -> bool {
+    let mut ones = one.split(|&byte| byte == b'.').peekable();
+    let mut others = other.split(|&byte| byte == b'.').peekable();
+    loop {
+        match (ones.next(), others.next()) {
+            (None, None) => return true,
+            (Some(b">"), Some(_)) if ones.peek().is_none() => return true,
+            (Some(_), Some(b">")) if others.peek().is_none() => return true,
+            (Some(a), Some(b)) if a == b || a == b"*" || b == b"*" => {}
             _ => return false,
         }
     }
@@ -143,6 +182,33 @@ mod tests {
                 expected,
                 "{pattern} {topic}"
             );
+        }
+    }
+
+    #[test]
+    fn patterns_cover_and_overlap() {
+        for (wide, narrow, covered, overlapping) in [
+            ("a", "a", true, true),
+            ("a", "b", false, false),
+            ("a.*", "a.b", true, true),
+            ("a.b", "a.*", false, true),
+            ("a.*", "a.*", true, true),
+            ("a.*", "a.>", false, true),
+            ("a.>", "a.*", true, true),
+            ("a.>", "a.b.>", true, true),
+            ("a.>", "a.>", true, true),
+            ("a.b.>", "a.>", false, true),
+            ("a.>", "a", false, false),
+            (">", "a.*.>", true, true),
+            ("*.b", "a.*", false, true),
+            ("*.b", "a.c", false, false),
+            ("a.*.*", "a.*", false, false),
+            ("x.*.y", "x.>", false, true),
+        ] {
+            let (a, b) = (wide.as_bytes(), narrow.as_bytes());
+            assert_eq!(covers(a, b), covered, "{wide} covers {narrow}");
+            assert_eq!(overlaps(a, b), overlapping, "{wide} overlaps {narrow}");
+            assert_eq!(overlaps(b, a), overlapping, "{narrow} overlaps {wide}");
         }
     }
 }

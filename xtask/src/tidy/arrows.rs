@@ -12,6 +12,8 @@ use super::Finding;
 
 /// What a crate may use of ours.
 const ALLOWED: &[(&str, &[&str])] = &[
+    // It knows the program only by its command line and its doors, as any stranger does.
+    ("conformance", &[]),
     (
         "pinnace",
         &[

@@ -24,6 +24,12 @@ struct Exception {
 /// Files above 400 lines.
 const FILES: &[Exception] = &[
     Exception {
+        file: "crates/pinnace-server/src/nats_door/session.rs",
+        function: "",
+        lines: 413,
+        reason: "every operation of the protocol, each with what it answers",
+    },
+    Exception {
         file: "crates/pinnace-bench/src/controller.rs",
         function: "",
         lines: 478,
@@ -56,7 +62,12 @@ const FILES: &[Exception] = &[
 ];
 
 /// Functions above 70 lines.
-const FUNCTIONS: &[Exception] = &[];
+const FUNCTIONS: &[Exception] = &[Exception {
+    file: "crates/pinnace-server/src/nats_door/connection.rs",
+    function: "converse",
+    lines: 73,
+    reason: "one select over everything that can happen to a connection",
+}];
 
 /// Checks all Rust files that are shipped.
 pub(super) fn check(files: &[File]) -> Vec<Finding> {

@@ -4,7 +4,7 @@
 //! listed in `docs/formats/http.md`.
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use pinnace_proto::api::Problem;
 use serde::Serialize;
@@ -78,6 +78,16 @@ impl Failure {
             StatusCode::BAD_REQUEST,
             code,
             "The request makes no sense",
+            detail.into(),
+        )
+    }
+
+    /// 401: somebody has to say who they are, or did not prove it.
+    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "Who is there?",
             detail.into(),
         )
     }
@@ -218,6 +228,10 @@ impl Failure {
             answer
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let ways = HeaderValue::from_static("Basic realm=\"pinnace\", Bearer");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, ways);
         }
         if let Some(allow) = self.allow {
             answer

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::Context;
 use super::feed::{Feed, Reason};
 use super::frames::{self, FrameForm};
-use crate::caller::Action;
+use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
 use crate::limits::PAYLOAD_BYTES_MAX;
 
@@ -44,6 +44,7 @@ pub(super) enum End {
 /// What becomes of the frames a client sends.
 pub(super) struct Inbound<'a> {
     pub(super) context: &'a Context,
+    pub(super) caller: &'a Caller,
     pub(super) harbour: Arc<Harbour>,
     pub(super) feed: &'a Arc<Feed>,
     pub(super) form: FrameForm,
@@ -76,7 +77,7 @@ impl Inbound<'_> {
             let reason = "pattern: nothing can be published here".to_owned();
             return Err(End::Close(Close(CloseCode::Policy, reason)));
         };
-        if !self.context.caller.may(Action::Publish) {
+        if !self.caller.may(Action::PublishTo(topic.as_bytes())) {
             return Err(End::Close(Close(CloseCode::Policy, "forbidden".to_owned())));
         }
         let message = pinnace_topics::Message {
@@ -96,7 +97,8 @@ impl Inbound<'_> {
         batch.flush();
         match &published {
             Ok(published) => {
-                self.context.note("websocket", &message, published);
+                self.context
+                    .note("websocket", self.caller, &message, published);
                 metrics.received_messages.add(1);
                 metrics.publish_to_deliver.add(began.elapsed(), 1);
             }

@@ -4,6 +4,7 @@
 //! of connections. Each connection keeps one publisher with its match cache.
 
 mod answer;
+mod authenticate;
 mod body;
 mod docs;
 mod envelope;
@@ -55,22 +56,30 @@ use socket::Conversation;
 struct Context {
     harbour: Arc<Harbour>,
     caller: Caller,
-    publisher: Mutex<Publisher>,
+    /// Who this connection was, and what it showed to prove it.
+    recognised: Mutex<Option<authenticate::Recognised>>,
+    publisher: Arc<Mutex<Publisher>>,
     line: Arc<Line>,
     /// What the connection becomes after an answer that says so.
-    upgraded: Mutex<Option<Conversation>>,
+    upgraded: Arc<Mutex<Option<Conversation>>>,
 }
 
 impl Context {
     /// A message was published.
-    fn note(&self, door: &'static str, message: &Message<'_>, published: &Published) {
+    fn note(
+        &self,
+        door: &'static str,
+        caller: &Caller,
+        message: &Message<'_>,
+        published: &Published,
+    ) {
         if let Some(log) = &self.harbour.message_log
             && !published.duplicate
         {
             let origin = Origin {
                 door,
-                client: None,
-                address: self.caller.address,
+                client: caller.user_name(),
+                address: caller.address,
             };
             log.note(origin, message, published.seq);
         }
@@ -142,11 +151,12 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     harbour.metrics.http.connections_ever.add(1);
     let line = Arc::new(Line::default());
     let context = Arc::new(Context {
-        caller: Caller::admit(address),
-        publisher: Mutex::new(harbour.broker.publisher()),
+        caller: Caller::local_administrator(address),
+        recognised: Mutex::default(),
+        publisher: Arc::new(Mutex::new(harbour.broker.publisher())),
         harbour: harbour.clone(),
         line: line.clone(),
-        upgraded: Mutex::default(),
+        upgraded: Arc::default(),
     });
     // One that comes while the server goes down gets one answer.
     let late = harbour.is_stopping();
@@ -203,7 +213,7 @@ async fn handle(context: &Context, request: Request<Incoming>, late: bool) -> An
     let answered = match route {
         Ok(route) if late && !route.is_about_the_server() => Err(Failure::stopping()),
         Ok(route) => match routes::permit(path, &method) {
-            Ok(()) => dispatch(context, &route, request).await,
+            Ok(()) => admit(context, &route, request).await,
             Err(failure) => Err(failure),
         },
         Err(failure) => Err(failure),
@@ -254,6 +264,19 @@ fn count(
             metrics.http.refused_publishes.add(1);
         }
     }
+}
+
+/// Lets a request to its handler, if whoever sends it may do that.
+async fn admit(
+    context: &Context,
+    route: &Route,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    if context.harbour.access.is_open() {
+        return dispatch(context, route, request).await;
+    }
+    let context = authenticate::admit(context, route, &request)?;
+    dispatch(&context, route, request).await
 }
 
 async fn dispatch(

@@ -29,6 +29,7 @@ use super::frames::{self, Frame, FrameForm};
 use super::inbound::{Close, End, Inbound};
 use super::stream::{Live, permit, place};
 use super::{Context, request};
+use crate::caller::Caller;
 use crate::limits::{
     FAREWELL_MAX, PAYLOAD_BYTES_MAX, PINGS_UNANSWERED_MAX, SOCKET_BUFFER_BYTES, STREAM_HEARTBEAT,
 };
@@ -59,6 +60,7 @@ pub(super) struct Conversation {
     topic: Option<Box<str>>,
     echo: bool,
     acknowledge: bool,
+    caller: Caller,
 }
 
 /// `GET /<pattern>` with `Upgrade: websocket`.
@@ -107,6 +109,7 @@ pub(super) fn open(
         topic: (!wild).then(|| pattern.into()),
         echo,
         acknowledge,
+        caller: context.caller.clone(),
     };
     let mut slot = context
         .upgraded
@@ -187,6 +190,7 @@ impl Conversation {
         let (live, feed, after) = (&mut self.live, &self.feed, self.after);
         let mut inbound = Inbound {
             context,
+            caller: &self.caller,
             harbour: harbour.clone(),
             feed,
             form: self.form,

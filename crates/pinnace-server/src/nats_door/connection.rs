@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pinnace_nats::{PING, decode};
@@ -12,25 +13,19 @@ use pinnace_topics::Flush;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::close::Close;
 use super::outbox::Outbox;
-use super::session::{Close, Session};
-use crate::caller::Caller;
+use super::session::Session;
 use crate::harbour::Harbour;
-use crate::limits::{
-    LINGER, PAUSE_MAX, PAYLOAD_BYTES_MAX, PING_INTERVAL, PINGS_UNANSWERED_MAX, READ_BYTES,
-};
+use crate::limits::{LINGER, PAUSE_MAX, READ_BYTES};
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run(stream: TcpStream, caller: Caller, harbour: Arc<Harbour>) {
-    let Some(_admitted) = harbour.admit() else {
-        tracing::warn!(address = %caller.address, "maximum connections exceeded");
-        let _ = stream.try_write(b"-ERR 'maximum connections exceeded'\r\n");
-        return;
-    };
+pub(super) async fn run(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>) {
+    let admitted = harbour.admit_nats();
     let _counted = harbour.metrics.nats.connections.enter();
     harbour.metrics.nats.connections_ever.add(1);
     if let Err(error) = stream.set_nodelay(true) {
@@ -42,12 +37,15 @@ pub(super) async fn run(stream: TcpStream, caller: Caller, harbour: Arc<Harbour>
         let outbox = outbox.clone();
         async move { outbox.drain_when_blocked().await }
     });
-    let mut session = Session::new(harbour.clone(), caller, outbox.clone());
+    let mut session = Session::new(harbour.clone(), address, outbox.clone());
     session.greet();
     outbox.flush();
-    let close = converse(&mut session, &outbox, &harbour).await;
+    let close = match &admitted {
+        Some(_) => converse(&mut session, &outbox, &harbour).await,
+        None => Close::with("maximum connections exceeded"),
+    };
     session.batch.flush();
-    session.fold(None);
+    session.counts.fold(&harbour.metrics.nats, None);
     session.end(&close.reason);
     tracing::debug!(
         connection = session.connection,
@@ -60,10 +58,15 @@ pub(super) async fn run(stream: TcpStream, caller: Caller, harbour: Arc<Harbour>
 
 /// Reads and carries out operations until something ends the connection.
 async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> Close {
+    let limits = &harbour.nats_limits;
     let stopped = harbour.stopped();
     tokio::pin!(stopped);
+    let go = harbour.go.notified();
+    tokio::pin!(go);
+    let mut is_stopping = false;
     let mut unfinished = Vec::new();
-    let mut next_ping = Instant::now() + PING_INTERVAL;
+    let must_be_known = Instant::now() + limits.auth_timeout;
+    let mut next_ping = Instant::now() + limits.ping_interval;
     let mut pings_unanswered = 0;
     loop {
         tokio::select! {
@@ -71,17 +74,17 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                 if ready.is_err() {
                     return closed("read error");
                 }
-                let began = session.sample();
+                let began = session.counts.begin_batch();
                 match read_and_handle(session, outbox, &mut unfinished) {
                     Ok(true) => {
-                        next_ping = Instant::now() + PING_INTERVAL;
+                        next_ping = Instant::now() + limits.ping_interval;
                         pings_unanswered = 0;
                     }
                     Ok(false) => {}
                     Err(close) => return close,
                 }
                 let behind = session.batch.flush();
-                session.fold(began);
+                session.counts.fold(&harbour.metrics.nats, began);
                 if behind {
                     // A receiver is far behind: its publisher gives it a moment.
                     let _ = timeout(PAUSE_MAX, harbour.drained.notified()).await;
@@ -90,28 +93,31 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
             }
             () = outbox.attention.notified() => {
                 for sid in outbox.used_up() {
-                    session.forget(&sid);
+                    session.forget_used_up(&sid);
                 }
             }
+            () = tokio::time::sleep_until(must_be_known), if !session.is_known() => {
+                return Close::with("Authentication Timeout");
+            }
             () = tokio::time::sleep_until(next_ping) => {
-                if pings_unanswered == PINGS_UNANSWERED_MAX {
+                if pings_unanswered == limits.pings_unanswered_max {
                     return Close {
                         error: Some("Stale Connection".to_owned()),
                         reason: "stale connection: pings were not answered".to_owned(),
                     };
                 }
                 pings_unanswered += 1;
-                next_ping = Instant::now() + PING_INTERVAL;
+                next_ping = Instant::now() + limits.ping_interval;
                 outbox.add(|bytes| bytes.extend_from_slice(PING));
                 outbox.flush();
                 outbox.relax();
             }
-            () = &mut stopped => {
-                return Close {
-                    error: Some("Server Shutdown".to_owned()),
-                    reason: "server shutdown".to_owned(),
-                };
+            () = &mut stopped, if !is_stopping => {
+                is_stopping = true;
+                session.send_away();
+                outbox.flush();
             }
+            () = &mut go => return closed("server shutdown"),
         }
         if let Some(reason) = outbox.closed() {
             let slow = u64::from(reason == "slow consumer");
@@ -149,7 +155,7 @@ fn read_and_handle(
             }
             Err(error) => return Err(closed(&format!("read error: {error}"))),
         };
-        session.received_bytes(count);
+        outbox.count_received(count);
         if unfinished.is_empty() {
             let handled = handle_all(session, &buffer[..count])?;
             unfinished.extend_from_slice(&buffer[handled..count]);
@@ -168,11 +174,22 @@ fn read_and_handle(
 /// Carries out every complete operation at the front of `bytes` and says how long they were.
 fn handle_all(session: &mut Session, bytes: &[u8]) -> Result<usize, Close> {
     let mut handled = 0;
-    while let Some((op, length)) = decode(&bytes[handled..], PAYLOAD_BYTES_MAX)? {
+    loop {
+        let rest = &bytes[handled..];
+        // Whoever has to say who it is says so first; one letter is enough to see that it does not.
+        if !session.is_known()
+            && rest
+                .first()
+                .is_some_and(|byte| !matches!(byte, b'C' | b'c'))
+        {
+            return Err(Close::with("Authorization Violation"));
+        }
+        let Some((op, length)) = decode(rest, &session.bounds)? else {
+            return Ok(handled);
+        };
         session.handle(&op)?;
         handled += length;
     }
-    Ok(handled)
 }
 
 /// Sends the last words and closes, so that they are not lost to a reset: what the client still

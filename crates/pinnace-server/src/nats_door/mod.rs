@@ -5,8 +5,11 @@
 //! that receiver's writer task. So a flood costs few system calls and a reader never waits for a
 //! slow one.
 
+mod close;
 mod connection;
+mod counts;
 mod outbox;
+mod permit;
 mod session;
 mod sink;
 
@@ -14,7 +17,6 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use crate::caller::Caller;
 use crate::harbour::Harbour;
 
 /// Accepts until the server stops.
@@ -28,8 +30,7 @@ pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
         };
         match accepted {
             Ok((stream, address)) => {
-                let caller = Caller::admit(address);
-                tokio::spawn(connection::run(stream, caller, harbour.clone()));
+                tokio::spawn(connection::run(stream, address, harbour.clone()));
             }
             Err(error) => crate::server::rest_after_accept_error("nats", &error).await,
         }

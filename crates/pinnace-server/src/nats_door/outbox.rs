@@ -90,6 +90,11 @@ impl Outbox {
         self.add_counted(1, write)
     }
 
+    /// Bytes came in.
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.metrics.nats.received_bytes.add(bytes as u64);
+    }
+
     /// True for the one that has to put this connection on its list of those to flush.
     #[inline]
     pub(super) fn touch(&self) -> bool {

@@ -5,29 +5,42 @@
 //! `docs/formats/nats.md`.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pinnace_nats::{
-    Connect, ConnectError, DecodeError, Op, PONG, ServerInfo, no_responders_headers, write_err,
-    write_info, write_msg,
+    Bounds, Connect, Op, PONG, ServerInfo, no_responders_headers, write_err, write_info, write_msg,
 };
 use pinnace_topics::{Batch, Done, Message, Publisher, SubscriptionId, topic};
 
+use super::close::Close;
+use super::counts::Counts;
 use super::outbox::Outbox;
+use super::permit::Permit;
 use super::sink::Subscription;
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
-use crate::limits::{PAYLOAD_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use crate::message_log::Origin;
-use crate::metrics::SAMPLE;
 
-/// The reference server whose behaviour clients may count on.
-const REFERENCE_VERSION: &str = "2.10.0";
+/// The reference server whose behaviour clients may count on; `docs/formats/nats.md` says why.
+const REFERENCE_VERSION: &str = "2.15.1";
+
+/// Random bytes of a nonce; 15 letters, as the reference's.
+const NONCE_BYTES: usize = 11;
 
 pub(super) struct Session {
     pub(super) connection: u64,
-    caller: Caller,
+    address: SocketAddr,
+    /// Who it is, once that is known.
+    caller: Option<Caller>,
+    permit: Permit,
+    /// What a key has to sign.
+    nonce: Option<String>,
+    /// What its operations are read with.
+    pub(super) bounds: Bounds,
     harbour: Arc<Harbour>,
     outbox: Arc<Outbox>,
     publisher: Publisher,
@@ -36,16 +49,7 @@ pub(super) struct Session {
     told_connected: bool,
     subscriptions: HashMap<Box<[u8]>, Entry>,
     pub(super) batch: Batch,
-    counts: Counts,
-}
-
-/// What happened since the counts were last folded into the server's.
-#[derive(Default)]
-struct Counts {
-    messages: u64,
-    refused: u64,
-    batches: u32,
-    durable: u32,
+    pub(super) counts: Counts,
 }
 
 struct Entry {
@@ -54,54 +58,21 @@ struct Entry {
     subscription: Arc<Subscription>,
 }
 
-/// The connection is to be closed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Close {
-    /// Words for the client, sent as `-ERR`.
-    pub(super) error: Option<String>,
-    /// Words for the roster and the log.
-    pub(super) reason: String,
-}
-
-impl Close {
-    fn with(error: &str) -> Self {
-        Self {
-            error: Some(error.to_owned()),
-            reason: error.to_owned(),
-        }
-    }
-
-    fn silently(reason: &str) -> Self {
-        Self {
-            error: None,
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-impl From<DecodeError> for Close {
-    fn from(error: DecodeError) -> Self {
-        match error {
-            DecodeError::BadArguments => Self::silently(&error.to_string()),
-            _ => Self::with(&error.to_string()),
-        }
-    }
-}
-
-impl From<ConnectError> for Close {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::BadJson => Self::silently(&error.to_string()),
-            _ => Self::with(&error.to_string()),
-        }
-    }
-}
-
 impl Session {
-    pub(super) fn new(harbour: Arc<Harbour>, caller: Caller, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(harbour: Arc<Harbour>, address: SocketAddr, outbox: Arc<Outbox>) -> Self {
+        let limits = &harbour.nats_limits;
+        let caller = harbour.access.stranger(address);
         Self {
             connection: harbour.connection_number(),
+            address,
+            permit: Permit::of(caller.as_ref()),
             caller,
+            nonce: harbour.access.knows_keys().then(nonce),
+            bounds: Bounds {
+                payload_bytes_max: limits.payload_bytes_max,
+                control_line_bytes_max: limits.control_line_bytes_max,
+                headers: false,
+            },
             publisher: harbour.broker.publisher(),
             harbour,
             outbox,
@@ -114,36 +85,29 @@ impl Session {
         }
     }
 
-    /// When a batch begins whose times are taken.
-    pub(super) fn sample(&mut self) -> Option<Instant> {
-        self.counts.batches = self.counts.batches.wrapping_add(1);
-        (self.counts.batches % SAMPLE == 1).then(Instant::now)
-    }
-
-    /// A batch has been carried out and written: adds what it did to the server's counts.
-    pub(super) fn fold(&mut self, began: Option<Instant>) {
-        let metrics = &self.harbour.metrics.nats;
-        let messages = std::mem::take(&mut self.counts.messages);
-        metrics.received_messages.add(messages);
-        metrics
-            .refused_publishes
-            .add(std::mem::take(&mut self.counts.refused));
-        if let Some(began) = began.filter(|_| messages > 0) {
-            metrics.publish_to_deliver.add(began.elapsed(), messages);
-        }
-    }
-
-    pub(super) fn received_bytes(&self, count: usize) {
-        self.harbour.metrics.nats.received_bytes.add(count as u64);
-    }
-
     /// The first line of every conversation.
     pub(super) fn greet(&self) {
-        let info = self.info(false);
+        let info = self.info();
         self.outbox.add(|bytes| write_info(bytes, &info));
     }
 
-    fn info(&self, connect_info: bool) -> ServerInfo {
+    /// Tells a client that can be told that the server is about to stop.
+    pub(super) fn send_away(&self) {
+        if self.arrived && self.connect.protocol >= 1 {
+            let info = ServerInfo {
+                ldm: true,
+                ..self.info()
+            };
+            self.outbox.add(|bytes| write_info(bytes, &info));
+        }
+    }
+
+    /// Whether it is known who this is, or nobody wants to know.
+    pub(super) fn is_known(&self) -> bool {
+        self.caller.is_some()
+    }
+
+    fn info(&self) -> ServerInfo {
         let ours = &self.harbour.info;
         let (host, port) = ours.nats.rsplit_once(':').unwrap_or((&ours.nats, "0"));
         ServerInfo {
@@ -154,10 +118,14 @@ impl Session {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: port.parse().unwrap_or(0),
             headers: true,
-            max_payload: PAYLOAD_BYTES_MAX,
+            max_payload: self.bounds.payload_bytes_max,
             client_id: self.connection,
-            client_ip: self.caller.address.ip().to_string(),
-            connect_info,
+            client_ip: self.address.ip().to_string(),
+            auth_required: self.harbour.access.requires_credentials(),
+            nonce: self.nonce.clone(),
+            connect_urls: self.harbour.nats_advertise.clone(),
+            ldm: false,
+            connect_info: false,
             pinnace: ours.version.clone(),
         }
     }
@@ -179,19 +147,12 @@ impl Session {
                 reply,
                 headers,
                 payload,
-                with_headers,
-            } => {
-                if with_headers && !self.connect.headers {
-                    return Err(Close::silently("HPUB from a client without headers"));
-                }
-                self.publish(&Message {
-                    topic: subject,
-                    reply,
-                    headers,
-                    payload,
-                });
-                self.acknowledge();
-            }
+            } => self.publish(&Message {
+                topic: subject,
+                reply,
+                headers,
+                payload,
+            }),
             Op::Subscribe {
                 subject,
                 group,
@@ -201,14 +162,33 @@ impl Session {
                 self.unsubscribe(sid, max);
                 self.acknowledge();
             }
-            Op::Connect(json) => {
-                self.connect = Connect::parse(json)?;
-                self.arrive();
-                self.acknowledge();
-            }
+            Op::Connect(json) => self.connect(json)?,
             Op::Ping => self.pong(),
-            Op::Pong | Op::Ignored => {}
+            Op::Info(json) => {
+                let object: Result<serde_json::Map<_, _>, _> = serde_json::from_slice(json);
+                object.map_err(|_| Close::silently("INFO without valid JSON"))?;
+            }
+            Op::GivesUp => return Err(Close::silently("the client sent -ERR")),
+            Op::Pong | Op::Okay => {}
         }
+        Ok(())
+    }
+
+    fn connect(&mut self, json: &[u8]) -> Result<(), Close> {
+        self.connect.update(json)?;
+        let credentials = &self.connect.credentials;
+        let access = &self.harbour.access;
+        let admitted = access.admit(self.address, credentials, self.nonce.as_deref());
+        let caller = admitted.map_err(|error| {
+            let address = self.address;
+            tracing::warn!(connection = self.connection, %address, ?credentials, "{error}");
+            Close::with("Authorization Violation")
+        })?;
+        self.permit = Permit::of(Some(&caller));
+        self.caller = Some(caller);
+        self.bounds.headers = self.connect.headers;
+        self.arrive();
+        self.acknowledge();
         Ok(())
     }
 
@@ -220,41 +200,45 @@ impl Session {
 
     fn arrive(&mut self) {
         self.arrived = true;
-        self.harbour.arrived(
-            self.connection,
-            self.connect.name.as_deref(),
-            self.caller.address,
-        );
+        let user = self.caller.as_ref().and_then(Caller::user_name);
+        let name = self.connect.name.as_deref().or(user);
+        self.harbour.arrived(self.connection, name, self.address);
     }
 
     fn pong(&mut self) {
         self.answer(PONG);
         if self.arrived && !self.told_connected && self.connect.protocol >= 1 {
             self.told_connected = true;
-            let info = self.info(true);
+            let info = ServerInfo {
+                connect_info: true,
+                ..self.info()
+            };
             self.outbox.add(|bytes| write_info(bytes, &info));
         }
     }
 
     fn publish(&mut self, message: &Message<'_>) {
-        if !topic::is_valid_topic(message.topic) {
-            return;
+        let is_valid = topic::is_valid_topic(message.topic);
+        // What is malformed is dropped without a word, as by the reference; what only we refuse is said.
+        let is_told = self.connect.pedantic && (!is_valid || topic::has_wildcards(message.topic));
+        if is_told || (!is_valid && topic::exceeds_limits(message.topic)) {
+            self.complain("Invalid Publish Subject");
         }
-        if self.connect.pedantic && topic::has_wildcards(message.topic) {
-            return self.complain("Invalid Publish Subject");
-        }
-        if !self.caller.may(Action::Publish) {
+        if !self.permit.may_publish(self.caller.as_ref(), message.topic) {
             let subject = String::from_utf8_lossy(message.topic);
             return self.complain(&format!(
                 "Permissions Violation for Publish to \"{subject}\""
             ));
         }
+        self.acknowledge();
+        if !is_valid {
+            return self.nobody_listens(message);
+        }
         let skip = (!self.connect.echo).then_some(self.connection);
         let harbour = &self.harbour;
-        let durable = &mut self.counts.durable;
+        let counts = &mut self.counts;
         let done = || {
-            *durable = durable.wrapping_add(1);
-            let began = (*durable % SAMPLE == 1).then(Instant::now);
+            let began = counts.begin_durable();
             message
                 .reply
                 .map(|reply| acknowledgement(harbour, reply.into(), began))
@@ -267,10 +251,11 @@ impl Session {
                 if let Some(log) = &self.harbour.message_log
                     && !published.duplicate
                 {
+                    let user = self.caller.as_ref().and_then(Caller::user_name);
                     let origin = Origin {
                         door: "nats",
-                        client: self.connect.name.as_deref(),
-                        address: self.caller.address,
+                        client: self.connect.name.as_deref().or(user),
+                        address: self.address,
                     };
                     log.note(origin, message, published.seq);
                 }
@@ -311,23 +296,28 @@ impl Session {
     }
 
     fn subscribe(&mut self, subject: &[u8], group: Option<&[u8]>, sid: &[u8]) {
+        let wanted = Action::SubscribeTo(subject, group);
+        if !self
+            .caller
+            .as_ref()
+            .is_some_and(|caller| caller.may(wanted))
+        {
+            return self.complain(&refused_subscription(subject, group));
+        }
+        if self.subscriptions.len() >= self.harbour.nats_limits.subscriptions_max {
+            return self.complain("maximum subscriptions exceeded");
+        }
         if !topic::is_valid_pattern(subject) {
             return self.complain("Invalid Subject");
         }
-        if !self.caller.may(Action::Subscribe) {
-            let subject = String::from_utf8_lossy(subject);
-            return self.complain(&format!(
-                "Permissions Violation for Subscription to \"{subject}\""
-            ));
-        }
-        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return self.complain("maximum subscriptions exceeded");
-        }
+        self.forget_used_up(sid);
         if !self.subscriptions.contains_key(sid) {
+            let caller = self.caller.as_ref();
             let subscription = Arc::new(Subscription::new(
                 self.outbox.clone(),
                 sid,
                 self.connect.headers,
+                caller.and_then(|caller| caller.withheld(subject, group)),
             ));
             let id = self.harbour.broker.subscribe(
                 subject,
@@ -361,8 +351,16 @@ impl Session {
         }
     }
 
+    /// Ends a subscription that had its last message. One of the same name that was made since stays.
+    pub(super) fn forget_used_up(&mut self, sid: &[u8]) {
+        let entry = self.subscriptions.get(sid);
+        if entry.is_some_and(|entry| entry.subscription.is_used_up()) {
+            self.forget(sid);
+        }
+    }
+
     /// Ends a subscription at the broker.
-    pub(super) fn forget(&mut self, sid: &[u8]) {
+    fn forget(&mut self, sid: &[u8]) {
         if let Some(entry) = self.subscriptions.remove(sid) {
             self.harbour.broker.unsubscribe(entry.id);
         }
@@ -375,6 +373,21 @@ impl Session {
         }
         self.harbour.departed(self.connection, reason);
     }
+}
+
+fn refused_subscription(subject: &[u8], group: Option<&[u8]>) -> String {
+    let subject = String::from_utf8_lossy(subject);
+    let group = group.map(|group| format!(" using queue \"{}\"", String::from_utf8_lossy(group)));
+    let group = group.unwrap_or_default();
+    format!("Permissions Violation for Subscription to \"{subject}\"{group}")
+}
+
+/// Something to sign that nobody can have foreseen.
+fn nonce() -> String {
+    let mut bytes = [0_u8; NONCE_BYTES];
+    // Linux gives so few bytes whole, and never fails once it has started.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// What answers a durable publish with a reply subject once it is synced.

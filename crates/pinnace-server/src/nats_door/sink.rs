@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pinnace_nats::write_msg;
-use pinnace_topics::{Batch, Message, Sink};
+use pinnace_topics::{Batch, Message, Sink, topic};
 
 use super::outbox::Outbox;
+use crate::permissions::Withheld;
 
 /// No limit on the number of messages.
 const UNLIMITED: u64 = u64::MAX;
@@ -15,31 +16,51 @@ pub(super) struct Subscription {
     outbox: Arc<Outbox>,
     sid: Box<[u8]>,
     with_headers: bool,
+    /// Topics its client must not get although they match.
+    withheld: Option<Withheld>,
     delivered: AtomicU64,
     max: AtomicU64,
 }
 
 impl Subscription {
-    pub(super) fn new(outbox: Arc<Outbox>, sid: &[u8], with_headers: bool) -> Self {
+    pub(super) fn new(
+        outbox: Arc<Outbox>,
+        sid: &[u8],
+        with_headers: bool,
+        withheld: Option<Withheld>,
+    ) -> Self {
         Self {
             outbox,
             sid: sid.into(),
             with_headers,
+            withheld,
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(UNLIMITED),
         }
     }
 
+    /// It had its last message; its client may use the name for another.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.delivered.load(Ordering::Acquire) >= self.max.load(Ordering::Acquire)
+    }
+
     /// Ends it after `max` messages in all; true when it had that many already.
     pub(super) fn limit(&self, max: u64) -> bool {
         self.max.store(max, Ordering::Release);
-        self.delivered.load(Ordering::Acquire) >= max
+        self.is_used_up()
     }
 }
 
 impl Sink for Subscription {
     #[inline]
     fn deliver(&self, message: &Message<'_>, batch: &mut Batch) -> bool {
+        if let Some(withheld) = &self.withheld
+            && withheld
+                .iter()
+                .any(|pattern| topic::matches(pattern, message.topic))
+        {
+            return false;
+        }
         let number = self.delivered.fetch_add(1, Ordering::AcqRel) + 1;
         let max = self.max.load(Ordering::Acquire);
         if number > max {

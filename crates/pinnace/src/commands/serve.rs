@@ -92,6 +92,12 @@ pub(crate) fn run(arguments: Arguments, mut context: Context<'_>) -> Result<u8> 
         data: layers.path("server.data").unwrap_or_default(),
         http: layers.address("server.http")?,
         nats: layers.address("server.nats")?,
+        nats_advertise: layers
+            .text("server.nats_advertise")
+            .map(|list| list.split(',').map(|at| at.trim().to_owned()).collect())
+            .unwrap_or_default(),
+        nats_limits: layers.nats_limits()?,
+        auth: layers.auth_settings()?,
         exit_when_idle: layers.duration("server.exit_when_idle")?,
         report: layers.path("server.report"),
         message_log: message_log(layers)?,

@@ -44,6 +44,58 @@ struct Server {
     message_log: MessageLog,
     ready_file: Option<Scalar>,
     expose_without_authentication: Option<Scalar>,
+    nats_advertise: Option<Scalar>,
+    nats_limits: NatsLimits,
+    #[serde(skip_serializing)]
+    auth: AuthEntry,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct NatsLimits {
+    max_payload: Option<Scalar>,
+    max_control_line: Option<Scalar>,
+    max_connections: Option<Scalar>,
+    max_subscriptions: Option<Scalar>,
+    ping_interval: Option<Scalar>,
+    pings_unanswered_max: Option<Scalar>,
+    auth_timeout: Option<Scalar>,
+}
+
+/// Who may come in, as it stands in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuthEntry {
+    pub(crate) token: Option<Scalar>,
+    pub(crate) users: Vec<UserEntry>,
+    pub(crate) default_permissions: Option<PermissionsEntry>,
+    pub(crate) no_auth_user: Option<Scalar>,
+}
+
+/// One user in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UserEntry {
+    pub(crate) user: Option<Scalar>,
+    pub(crate) password: Option<Scalar>,
+    pub(crate) nkey: Option<Scalar>,
+    pub(crate) permissions: Option<PermissionsEntry>,
+}
+
+/// Rules in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PermissionsEntry {
+    pub(crate) publish: RulesEntry,
+    pub(crate) subscribe: RulesEntry,
+}
+
+/// Patterns that are allowed and denied.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RulesEntry {
+    pub(crate) allow: Option<Vec<Scalar>>,
+    pub(crate) deny: Vec<Scalar>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -98,6 +150,7 @@ pub(crate) struct File {
     pub(crate) path: PathBuf,
     pub(crate) values: BTreeMap<String, String>,
     pub(crate) workers: Vec<WorkerEntry>,
+    pub(crate) auth: AuthEntry,
 }
 
 /// Reads a configuration file.
@@ -120,12 +173,15 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<File> {
     };
     let mut values = BTreeMap::new();
     flatten("server", &document.server, &mut values)?;
+    let limits = &document.server.nats_limits;
+    flatten("server.nats_limits", limits, &mut values)?;
     flatten("client", &document.client, &mut values)?;
     flatten("job", &document.job, &mut values)?;
     Ok(File {
         path: path.to_owned(),
         values,
         workers: document.job.workers,
+        auth: document.server.auth,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::file::{self, File, WorkerEntry};
+use super::file::{self, AuthEntry, File, WorkerEntry};
 use crate::failure::{Failure, Result};
 
 const DEFAULTS: &str = include_str!("defaults.yaml");
@@ -76,6 +76,7 @@ impl Layers {
             path: job.path,
             values,
             workers,
+            auth: std::mem::take(&mut self.file.auth),
         };
         Ok(())
     }
@@ -120,6 +121,11 @@ impl Layers {
         &self.file.workers
     }
 
+    /// Who may come in, as the file says, and which file that is.
+    pub(crate) fn auth(&self) -> (&AuthEntry, &Path) {
+        (&self.file.auth, &self.file.path)
+    }
+
     /// Every key that has a value, in order.
     pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = KEYS.iter().map(|key| (*key).to_owned()).collect();
@@ -138,7 +144,7 @@ impl Layers {
 }
 
 /// Every setting there is.
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 37] = [
     "client.heartbeat",
     "client.id",
     "client.monitor",
@@ -166,6 +172,14 @@ const KEYS: [&str; 29] = [
     "server.message_log.payload",
     "server.message_log.size",
     "server.nats",
+    "server.nats_advertise",
+    "server.nats_limits.auth_timeout",
+    "server.nats_limits.max_connections",
+    "server.nats_limits.max_control_line",
+    "server.nats_limits.max_payload",
+    "server.nats_limits.max_subscriptions",
+    "server.nats_limits.ping_interval",
+    "server.nats_limits.pings_unanswered_max",
     "server.ready_file",
     "server.report",
 ];

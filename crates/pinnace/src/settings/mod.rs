@@ -3,6 +3,7 @@
 //! A setting has a dotted key (`server.http`), a text, and the place it came from, so that every
 //! complaint can name that place. Values are texts until a command says what it needs of them.
 
+mod auth;
 mod file;
 mod layers;
 mod values;

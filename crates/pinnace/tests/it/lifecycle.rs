@@ -69,11 +69,61 @@ fn a_session_ends_with_a_report_and_a_log_of_everything() {
 }
 
 #[test]
-fn sigterm_closes_connections_with_a_word() {
+fn sigterm_tells_clients_to_go_and_closes_those_that_stay() {
     let mut server = Server::start();
-    let mut client = server.nats_client();
+    let mut clients: Vec<_> = (0..20).map(|_| server.nats_client()).collect();
+    let mut old = server.nats();
     assert_eq!(server.terminate(), 0);
-    assert!(client.rest().contains("-ERR 'Server Shutdown'"));
+    for client in &mut clients {
+        assert!(client.rest().contains("\"ldm\":true"));
+    }
+    // One that never said it can take an INFO is not sent one.
+    assert_eq!(old.rest(), "");
+}
+
+#[test]
+fn who_is_told_to_go_loses_nothing_that_was_acknowledged() {
+    let mut server = Server::start();
+    server.post("/orders/reader", "");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let acknowledged = runtime.block_on(async {
+        let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
+        let client = async_nats::ConnectOptions::new()
+            .event_callback(move |event| {
+                let told = told.clone();
+                async move { drop(told.send(event)) }
+            })
+            .connect(&server.nats)
+            .await
+            .unwrap();
+        let mut acknowledged = 0_u32;
+        let mut is_told = false;
+        // Publishes on and on: before the word, between word and end, until nobody answers any more.
+        loop {
+            let answer = client
+                .request("orders", acknowledged.to_string().into())
+                .await;
+            let Ok(answer) = answer else { break };
+            assert!(answer.payload.starts_with(b"{\"seq\":"), "{answer:?}");
+            acknowledged += 1;
+            if acknowledged == 20 {
+                crate::support::signal(server.pid(), "TERM");
+            }
+            while let Ok(event) = hears.try_recv() {
+                is_told |= event == async_nats::Event::LameDuckMode;
+            }
+        }
+        assert!(is_told, "the client was not told");
+        acknowledged
+    });
+    assert_eq!(server.wait(), 0);
+    server.restart();
+    for number in 0..acknowledged {
+        assert_eq!(server.get("/orders/reader").text(), number.to_string());
+    }
 }
 
 #[test]

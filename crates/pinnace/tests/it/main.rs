@@ -22,6 +22,7 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod nats;
+mod nats_access;
 mod runs;
 mod sockets;
 mod storage;

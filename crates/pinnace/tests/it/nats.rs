@@ -24,7 +24,7 @@ fn check(server: &Server, script: &str, expected: &str) {
     );
 }
 
-const QUIET: &str = "CONNECT {\"verbose\":false}\r\n";
+const QUIET: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
 
 #[test]
 fn operations_are_answered_as_the_reference_answers() {
@@ -32,7 +32,7 @@ fn operations_are_answered_as_the_reference_answers() {
     let long = format!("SUB {} 1\r\n", "a".repeat(4_100));
     let quiet = |script: &str| format!("{QUIET}{script}");
     for (script, expected) in [
-        ("SUB a 1\r\nPUB a 2\r\nhi\r\n", "+OK|MSG a 1 2|hi|+OK|"),
+        ("SUB a 1\r\nPUB a 2\r\nhi\r\n", "+OK|+OK|MSG a 1 2|hi|"),
         ("CONNECT {}\r\n", "+OK|"),
         (
             "connect {\"verbose\":false}\r\nsub\ta\t 1\r\npub  a  2\r\nhi\r\n",
@@ -67,6 +67,10 @@ fn operations_are_answered_as_the_reference_answers() {
         ),
         (
             "CONNECT {\"verbose\":false,\"pedantic\":true}\r\nPUB foo.* 0\r\n\r\n",
+            "-ERR 'Invalid Publish Subject'|",
+        ),
+        (
+            &quiet(&format!("SUB > 1\r\nPUB a{} 0\r\n\r\n", ".a".repeat(128))),
             "-ERR 'Invalid Publish Subject'|",
         ),
         (&quiet("SUB > 1\r\nPUB foo..bar 0\r\n\r\n"), ""),

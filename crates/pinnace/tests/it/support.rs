@@ -97,6 +97,20 @@ impl Server {
         }
     }
 
+    /// Starts one on free ports with a configuration file.
+    pub fn configured(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pinnace.yaml"), yaml).unwrap();
+        let command = serve(folder.path(), ANY, ANY, &[]);
+        let (process, http, nats) = launch(folder.path(), command);
+        Self {
+            folder,
+            process,
+            http,
+            nats,
+        }
+    }
+
     /// Starts one on free ports by another program, which is handed the server's own arguments.
     pub fn wrapped(wrap: impl FnOnce(&Command) -> Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
