@@ -4,7 +4,7 @@
 //! that caller about the rest. A header that was right is not checked anew while its connection lasts: a
 //! hashed password takes a tenth of a second.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,14 +38,7 @@ pub(super) fn admit<B>(
     if !is_permitted(&caller, route, request.method()) {
         return Err(Failure::forbidden());
     }
-    Ok(Context {
-        harbour: context.harbour.clone(),
-        caller,
-        recognised: Mutex::default(),
-        publisher: Arc::clone(&context.publisher),
-        line: Arc::clone(&context.line),
-        upgraded: Arc::clone(&context.upgraded),
-    })
+    Ok(context.of(caller))
 }
 
 /// Probes have no credentials, and learn nothing that needs any.

@@ -31,11 +31,8 @@ pub(super) async fn subscribe(
         .as_ref()
         .and_then(|options| options.dead_letter.as_ref())
     {
-        let may_use = context.caller.may(Action::PublishTo(dead_letter))
-            && context.caller.may(Action::SubscribeTo(dead_letter, None));
-        if !may_use {
-            return Err(Failure::forbidden());
-        }
+        permit(context, Action::PublishTo(dead_letter))?;
+        permit(context, Action::SubscribeTo(dead_letter, None))?;
         // Dead letters that nobody keeps would be lost; they wait for whom they were meant.
         let (done, stored) = told_once_synced();
         let broker = &context.harbour.broker;

@@ -51,6 +51,8 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
 
 /// A conversation that begins once the connection is no longer HTTP.
 pub(super) struct Conversation {
+    /// Who asked for it.
+    caller: Caller,
     upgrade: OnUpgrade,
     live: Live,
     feed: Arc<Feed>,
@@ -60,7 +62,6 @@ pub(super) struct Conversation {
     topic: Option<Box<str>>,
     echo: bool,
     acknowledge: bool,
-    caller: Caller,
 }
 
 /// `GET /<pattern>` with `Upgrade: websocket`.
@@ -101,6 +102,7 @@ pub(super) fn open(
     }
     let wild = pinnace_topics::topic::has_wildcards(pattern.as_bytes());
     let conversation = Conversation {
+        caller: context.caller.clone(),
         upgrade,
         live,
         feed,
@@ -109,7 +111,6 @@ pub(super) fn open(
         topic: (!wild).then(|| pattern.into()),
         echo,
         acknowledge,
-        caller: context.caller.clone(),
     };
     let mut slot = context
         .upgraded

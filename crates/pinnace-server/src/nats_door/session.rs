@@ -50,6 +50,8 @@ pub(super) struct Session {
     subscriptions: HashMap<Box<[u8]>, Entry>,
     pub(super) batch: Batch,
     pub(super) counts: Counts,
+    /// A receiver wanted a pause when the batch was flushed before its end.
+    behind: bool,
 }
 
 struct Entry {
@@ -81,8 +83,21 @@ impl Session {
             told_connected: false,
             subscriptions: HashMap::new(),
             batch: Batch::default(),
+            behind: false,
             counts: Counts::default(),
         }
+    }
+
+    /// Sends on what was delivered; true when a receiver is so far behind that it wants a pause.
+    pub(super) fn flush(&mut self) -> bool {
+        let behind = self.batch.flush() | self.behind;
+        self.behind = false;
+        behind
+    }
+
+    /// Sends on what was delivered while more is to come.
+    pub(super) fn flush_within(&mut self) {
+        self.behind |= self.batch.flush();
     }
 
     /// The first line of every conversation.
@@ -218,7 +233,8 @@ impl Session {
     }
 
     fn publish(&mut self, message: &Message<'_>) {
-        let is_valid = topic::is_valid_topic(message.topic);
+        let is_valid =
+            self.publisher.is_latest(message.topic) || topic::is_valid_topic(message.topic);
         // What is malformed is dropped without a word, as by the reference; what only we refuse is said.
         let is_told = self.connect.pedantic && (!is_valid || topic::has_wildcards(message.topic));
         if is_told || (!is_valid && topic::exceeds_limits(message.topic)) {
@@ -237,6 +253,7 @@ impl Session {
         let skip = (!self.connect.echo).then_some(self.connection);
         let harbour = &self.harbour;
         let counts = &mut self.counts;
+        // Made only for a message that is stored.
         let done = || {
             let began = counts.begin_durable();
             message
