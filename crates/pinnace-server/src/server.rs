@@ -197,28 +197,6 @@ impl Running {
     }
 }
 
-/// Lets clients leave by themselves for a while, then closes what is left, one by one.
-async fn send_away(harbour: &Harbour) {
-    /// Between two closings, unless there are so many that more go at a time.
-    const STEP: Duration = Duration::from_millis(1);
-    let mut connections = harbour.connections.subscribe();
-    let all_gone = connections.wait_for(|open| *open == 0);
-    if tokio::time::timeout(LAME_DUCK_GRACE, all_gone)
-        .await
-        .is_ok()
-    {
-        return;
-    }
-    let steps = (LAME_DUCK_SPREAD.as_micros() / STEP.as_micros()) as usize;
-    let at_a_time = harbour.connections.borrow().div_ceil(steps);
-    while *harbour.connections.borrow() > 0 {
-        for _ in 0..at_a_time {
-            harbour.go.notify_one();
-        }
-        tokio::time::sleep(STEP).await;
-    }
-}
-
 /// Opens the message log of a server anew.
 #[derive(Clone)]
 pub struct Reopen(Option<Arc<MessageLog>>);
@@ -241,6 +219,28 @@ fn open_message_log(settings: &Settings) -> Result<Option<Arc<MessageLog>>, Star
         source,
     })?;
     Ok(Some(Arc::new(log)))
+}
+
+/// Lets clients leave by themselves for a while, then closes what is left, one by one.
+async fn send_away(harbour: &Harbour) {
+    /// Between two closings, unless there are so many that more go at a time.
+    const STEP: Duration = Duration::from_millis(1);
+    let mut connections = harbour.connections.subscribe();
+    let all_gone = connections.wait_for(|open| *open == 0);
+    if tokio::time::timeout(LAME_DUCK_GRACE, all_gone)
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    let steps = (LAME_DUCK_SPREAD.as_micros() / STEP.as_micros()) as usize;
+    let at_a_time = harbour.connections.borrow().div_ceil(steps);
+    while *harbour.connections.borrow() > 0 {
+        for _ in 0..at_a_time {
+            harbour.go.notify_one();
+        }
+        tokio::time::sleep(STEP).await;
+    }
 }
 
 fn info(settings: &Settings, http: SocketAddr, nats: SocketAddr) -> Info {

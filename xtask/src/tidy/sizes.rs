@@ -26,7 +26,7 @@ const FILES: &[Exception] = &[
     Exception {
         file: "crates/pinnace-server/src/nats_door/session.rs",
         function: "",
-        lines: 462,
+        lines: 430,
         reason: "every operation of the protocol, each with what it answers",
     },
     Exception {
@@ -62,12 +62,20 @@ const FILES: &[Exception] = &[
 ];
 
 /// Functions above 70 lines.
-const FUNCTIONS: &[Exception] = &[Exception {
-    file: "crates/pinnace-server/src/nats_door/connection.rs",
-    function: "converse",
-    lines: 78,
-    reason: "one select over everything that can happen to a connection",
-}];
+const FUNCTIONS: &[Exception] = &[
+    Exception {
+        file: "crates/pinnace-server/src/nats_door/connection.rs",
+        function: "converse",
+        lines: 78,
+        reason: "one select over everything that can happen to a connection",
+    },
+    Exception {
+        file: "crates/pinnace-topics/src/publisher.rs",
+        function: "store",
+        lines: 75,
+        reason: "one step under one lock, in the order in which it may fail",
+    },
+];
 
 /// Checks all Rust files that are shipped.
 pub(super) fn check(files: &[File]) -> Vec<Finding> {

@@ -28,6 +28,7 @@ pub fn document() -> Value {
                 Segments are percent-decoded after splitting; names that begin with `-`, `_` or `$` are reserved. \
                 Failures are problem documents (RFC 9457) with a stable `code`. Any path answers 405 with `Allow` to other methods, \
                 500 when something is wrong with the server, 503 when storage has failed or the server is going down. \
+                Where users are configured, everything but `/-/health` and `/-/ready` answers 401 to nobody in particular and 403 to who may not. \
                 The same messages travel over the NATS door.",
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
@@ -39,7 +40,14 @@ pub fn document() -> Value {
             {"name": "Runs", "description": "What was measured."},
         ],
         "paths": listed,
-        "components": {"schemas": schemas()},
+        "security": [{}, {"token": []}, {"password": []}],
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic"},
+            },
+        },
     })
 }
 

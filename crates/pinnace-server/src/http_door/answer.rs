@@ -224,14 +224,14 @@ impl Failure {
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut answer = with_body("application/problem+json", body);
         *answer.status_mut() = self.status;
-        if self.status == StatusCode::UNAUTHORIZED {
-            let ways = HeaderValue::from_static("Basic realm=\"pinnace\", Bearer");
-            answer.headers_mut().insert(WWW_AUTHENTICATE, ways);
-        }
         if self.code == STOPPING {
             answer
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let ways = HeaderValue::from_static("Basic realm=\"pinnace\", Bearer");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, ways);
         }
         if let Some(allow) = self.allow {
             answer

@@ -44,7 +44,6 @@ pub(super) enum End {
 /// What becomes of the frames a client sends.
 pub(super) struct Inbound<'a> {
     pub(super) context: &'a Context,
-    /// Who opened the socket.
     pub(super) caller: &'a Caller,
     pub(super) harbour: Arc<Harbour>,
     pub(super) feed: &'a Arc<Feed>,
@@ -98,7 +97,8 @@ impl Inbound<'_> {
         batch.flush();
         match &published {
             Ok(published) => {
-                self.context.note("websocket", &message, published);
+                self.context
+                    .note("websocket", self.caller, &message, published);
                 metrics.received_messages.add(1);
                 metrics.publish_to_deliver.add(began.elapsed(), 1);
             }

@@ -66,14 +66,20 @@ struct Context {
 
 impl Context {
     /// A message was published.
-    fn note(&self, door: &'static str, message: &Message<'_>, published: &Published) {
+    fn note(
+        &self,
+        door: &'static str,
+        caller: &Caller,
+        message: &Message<'_>,
+        published: &Published,
+    ) {
         if let Some(log) = &self.harbour.message_log
             && !published.duplicate
         {
             let origin = Origin {
                 door,
-                client: None,
-                address: self.caller.address,
+                client: caller.user_name(),
+                address: caller.address,
             };
             log.note(origin, message, published.seq);
         }
@@ -219,11 +225,7 @@ async fn handle(context: &Context, request: Request<Incoming>, late: bool) -> An
     let answered = match route {
         Ok(route) if late && !route.is_about_the_server() => Err(Failure::stopping()),
         Ok(route) => match routes::permit(path, &method) {
-            Ok(()) if context.harbour.access.is_open() => dispatch(context, &route, request).await,
-            Ok(()) => match authenticate::admit(context, &route, &request) {
-                Ok(context) => dispatch(&context, &route, request).await,
-                Err(failure) => Err(failure),
-            },
+            Ok(()) => admit(context, &route, request).await,
             Err(failure) => Err(failure),
         },
         Err(failure) => Err(failure),
@@ -274,6 +276,19 @@ fn count(
             metrics.http.refused_publishes.add(1);
         }
     }
+}
+
+/// Lets a request to its handler, if whoever sends it may do that.
+async fn admit(
+    context: &Context,
+    route: &Route,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    if context.harbour.access.is_open() {
+        return dispatch(context, route, request).await;
+    }
+    let context = authenticate::admit(context, route, &request)?;
+    dispatch(&context, route, request).await
 }
 
 async fn dispatch(

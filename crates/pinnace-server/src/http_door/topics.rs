@@ -52,7 +52,7 @@ pub(super) async fn publish(
         let metrics = &context.harbour.metrics.http;
         metrics.publish_to_deliver.add(began.elapsed(), 1);
         if let Ok(published) = &published {
-            context.note("http", &message, published);
+            context.note("http", &context.caller, &message, published);
         }
         (published.map_err(publish_failure)?, stored)
     };

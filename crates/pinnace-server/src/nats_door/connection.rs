@@ -41,7 +41,7 @@ pub(super) async fn run(stream: TcpStream, address: SocketAddr, harbour: Arc<Har
         None => Close::with("maximum connections exceeded"),
     };
     session.batch.flush();
-    session.fold(None);
+    session.counts.fold(&harbour.metrics.nats, None);
     session.end(&close.reason);
     tracing::debug!(
         connection = session.connection,
@@ -69,7 +69,7 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                 if ready.is_err() {
                     return closed("read error");
                 }
-                let began = session.sample();
+                let began = session.counts.begin_batch();
                 match read_and_handle(session, outbox, &mut unfinished) {
                     Ok(true) => {
                         next_ping = Instant::now() + limits.ping_interval;
@@ -79,7 +79,7 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                     Err(close) => return close,
                 }
                 let behind = session.flush();
-                session.fold(began);
+                session.counts.fold(&harbour.metrics.nats, began);
                 if behind {
                     pause(outbox, harbour).await;
                 }
@@ -181,7 +181,7 @@ fn read_and_handle(
             }
             Err(error) => return Err(closed(&format!("read error: {error}"))),
         };
-        session.received_bytes(count);
+        outbox.count_received(count);
         if kept == unfinished.len() {
             let bytes = &buffer[..kept + count];
             let handled = handle_all(session, bytes)?;

@@ -7,6 +7,7 @@
 
 mod close;
 mod connection;
+mod counts;
 mod outbox;
 mod permit;
 mod session;

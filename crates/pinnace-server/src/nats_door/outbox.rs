@@ -127,6 +127,11 @@ impl Outbox {
         act()
     }
 
+    /// Bytes came in.
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.metrics.nats.received_bytes.add(bytes as u64);
+    }
+
     /// True for the one that has to put this connection on its list of those to flush.
     #[inline]
     pub(super) fn touch(&self) -> bool {

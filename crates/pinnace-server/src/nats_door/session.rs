@@ -17,13 +17,13 @@ use pinnace_nats::{
 use pinnace_topics::{Batch, Done, Message, Publisher, SubscriptionId, topic};
 
 use super::close::Close;
+use super::counts::Counts;
 use super::outbox::Outbox;
 use super::permit::Permit;
 use super::sink::Subscription;
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
 use crate::message_log::Origin;
-use crate::metrics::SAMPLE;
 
 /// The reference server whose behaviour clients may count on; `docs/formats/nats.md` says why.
 const REFERENCE_VERSION: &str = "2.15.1";
@@ -49,18 +49,9 @@ pub(super) struct Session {
     told_connected: bool,
     subscriptions: HashMap<Box<[u8]>, Entry>,
     pub(super) batch: Batch,
+    pub(super) counts: Counts,
     /// A receiver wanted a pause when the batch was flushed before its end.
     behind: bool,
-    counts: Counts,
-}
-
-/// What happened since the counts were last folded into the server's.
-#[derive(Default)]
-struct Counts {
-    messages: u64,
-    refused: u64,
-    batches: u32,
-    durable: u32,
 }
 
 struct Entry {
@@ -97,25 +88,6 @@ impl Session {
         }
     }
 
-    /// When a batch begins whose times are taken.
-    pub(super) fn sample(&mut self) -> Option<Instant> {
-        self.counts.batches = self.counts.batches.wrapping_add(1);
-        (self.counts.batches % SAMPLE == 1).then(Instant::now)
-    }
-
-    /// A batch has been carried out and written: adds what it did to the server's counts.
-    pub(super) fn fold(&mut self, began: Option<Instant>) {
-        let metrics = &self.harbour.metrics.nats;
-        let messages = std::mem::take(&mut self.counts.messages);
-        metrics.received_messages.add(messages);
-        metrics
-            .refused_publishes
-            .add(std::mem::take(&mut self.counts.refused));
-        if let Some(began) = began.filter(|_| messages > 0) {
-            metrics.publish_to_deliver.add(began.elapsed(), messages);
-        }
-    }
-
     /// Sends on what was delivered; true when a receiver is so far behind that it wants a pause.
     pub(super) fn flush(&mut self) -> bool {
         let behind = self.batch.flush() | self.behind;
@@ -126,10 +98,6 @@ impl Session {
     /// Sends on what was delivered while more is to come.
     pub(super) fn flush_within(&mut self) {
         self.behind |= self.batch.flush();
-    }
-
-    pub(super) fn received_bytes(&self, count: usize) {
-        self.harbour.metrics.nats.received_bytes.add(count as u64);
     }
 
     /// The first line of every conversation.
@@ -284,11 +252,10 @@ impl Session {
         }
         let skip = (!self.connect.echo).then_some(self.connection);
         let harbour = &self.harbour;
-        let durable = &mut self.counts.durable;
+        let counts = &mut self.counts;
         // Made only for a message that is stored.
         let done = || {
-            *durable = durable.wrapping_add(1);
-            let began = (*durable % SAMPLE == 1).then(Instant::now);
+            let began = counts.begin_durable();
             message
                 .reply
                 .map(|reply| acknowledgement(harbour, reply.into(), began))
@@ -301,9 +268,10 @@ impl Session {
                 if let Some(log) = &self.harbour.message_log
                     && !published.duplicate
                 {
+                    let user = self.caller.as_ref().and_then(Caller::user_name);
                     let origin = Origin {
                         door: "nats",
-                        client: self.connect.name.as_deref(),
+                        client: self.connect.name.as_deref().or(user),
                         address: self.address,
                     };
                     log.note(origin, message, published.seq);

@@ -261,6 +261,10 @@ fn a_refused_message_may_be_tried_again_under_its_identity() {
     disk.set_no_allocate(true);
     let (broker, _) = open(&disk, small());
     create(&broker, "t", "q");
+    // The queue's second definition may be on its way still, and the fault is meant for the message.
+    let (settled, fate) = done();
+    broker.settle(settled);
+    fate.wait().unwrap();
     disk.fail_nth(1, pinnace_log::twin::Fault::Enospc, false);
     let (_, refused) = publish_once(&broker, "t", "id");
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");

@@ -188,7 +188,7 @@ const KEYS: [&str; 37] = [
 /// server keep their section: `server.http` is `PINNACE_SERVER_HTTP`.
 fn variable_name(key: &str) -> String {
     let (section, name) = key.split_once('.').unwrap_or(("", key));
-    let name = name.to_ascii_uppercase().replace('.', "_");
+    let name = name.replace('.', "_").to_ascii_uppercase();
     if section == "server" {
         format!("PINNACE_SERVER_{name}")
     } else {
