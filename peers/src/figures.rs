@@ -31,6 +31,39 @@ pub fn spread(values: &[f64]) -> Option<Spread> {
     })
 }
 
+/// Quantiles of a set of times, microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Quantiles {
+    /// How many times there were.
+    pub samples: u64,
+    /// Half are at most this.
+    pub p50_us: f64,
+    /// 99 of 100 are at most this.
+    pub p99_us: f64,
+    /// 999 of 1000 are at most this.
+    pub p999_us: f64,
+    /// The largest.
+    pub max_us: f64,
+}
+
+/// The quantiles of times in nanoseconds, exact; `None` when there are none.
+pub fn quantiles(mut times_ns: Vec<u32>) -> Option<Quantiles> {
+    times_ns.sort_unstable();
+    let last = times_ns.len().checked_sub(1)?;
+    let at = |share: f64| {
+        // The smallest time that is not exceeded by more than 1 - share of them.
+        let rank = (share * times_ns.len() as f64).ceil() as usize;
+        f64::from(times_ns[rank.saturating_sub(1).min(last)]) / 1e3
+    };
+    Some(Quantiles {
+        samples: times_ns.len() as u64,
+        p50_us: at(0.5),
+        p99_us: at(0.99),
+        p999_us: at(0.999),
+        max_us: at(1.0),
+    })
+}
+
 impl Spread {
     /// `median (min … max)` with `digits` decimals.
     pub fn show(&self, digits: usize) -> String {
@@ -68,6 +101,18 @@ mod tests {
             let found = spread(values).map(|s| (s.min, s.median, s.max));
             assert_eq!(found, expected, "{values:?}");
         }
+    }
+
+    #[test]
+    fn quantiles_are_samples() {
+        assert_eq!(quantiles(Vec::new()), None);
+        let one = quantiles(vec![5_000]).unwrap();
+        assert_eq!((one.p50_us, one.p99_us, one.max_us), (5.0, 5.0, 5.0));
+        let times = (1..=1_000).rev().map(|time| time * 1_000).collect();
+        let many = quantiles(times).unwrap();
+        assert_eq!(many.samples, 1_000);
+        let found = [many.p50_us, many.p99_us, many.p999_us, many.max_us];
+        assert_eq!(found, [500.0, 990.0, 999.0, 1_000.0]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the measuring programs share: writers and servers under test (one adapter per file), a fleet
-//! of simulated bench clients, and the bookkeeping around them.
+//! of simulated bench clients, a generator of message load, and the bookkeeping around them.
 //!
 //! Invariant: a program ends only processes it started, by handle, and everything it waits for has a
 //! limit from [`limits`].
@@ -9,6 +9,7 @@
 pub mod figures;
 pub mod fleet;
 pub mod limits;
+pub mod load;
 pub mod machine;
 pub mod memory;
 pub mod process;

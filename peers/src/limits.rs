@@ -15,6 +15,8 @@ pub const PREWARM_BYTES_MAX: u64 = 4 << 30;
 
 /// A server must say that it is ready within this time.
 pub const SERVER_READY_MAX: Duration = Duration::from_secs(10);
+/// Pinnace must be ready within this time, also with a million stored messages.
+pub const STARTED_READY_MAX: Duration = Duration::from_secs(120);
 /// A server has this long to end after SIGTERM.
 pub const SERVER_END_MAX: Duration = Duration::from_secs(15);
 /// Between two looks at a condition that has no event.
@@ -32,3 +34,36 @@ pub const SETTLE_MAX: Duration = Duration::from_secs(60);
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Most simulated clients: each has a connection, and the process has so many descriptors.
 pub const CLIENTS_MAX: u32 = 4_000;
+
+/// Bytes a publisher of messages hands to the kernel at a time.
+pub const BATCH_BYTES: usize = 64 << 10;
+/// Bytes subscribers read at a time; it holds the largest frame many times over.
+pub const RECEIVE_BYTES: usize = 256 << 10;
+/// Largest frame a connection keeps while waiting for its end, bytes.
+pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// A publisher at its window looks again after this, nanoseconds.
+pub const WINDOW_LOOK_NS: u64 = 30_000;
+/// Between two looks of the receiver at whether all is delivered, when nothing arrives.
+pub const RECEIVE_LOOK: Duration = Duration::from_millis(5);
+/// Deliveries that do not come for so long are lost.
+pub const DELIVERY_STALL_MAX: Duration = Duration::from_secs(10);
+/// A publisher that the server takes nothing from for so long gives up. What lies in socket buffers may
+/// be sixteen million deliveries to a thousand subscribers; whether those still come is the receiver's
+/// question.
+pub const PUBLISH_STALL_MAX: Duration = Duration::from_secs(90);
+/// Flooding before the measured phase.
+pub const WARM_UP: Duration = Duration::from_millis(300);
+/// Publishing at a rate before the measured phase.
+pub const WARM_UP_PACED: Duration = Duration::from_millis(500);
+/// Connections that subscribe queues at once before start-up is measured.
+pub const FILL_CONNECTIONS: usize = 64;
+/// Publishes under way while a server is filled.
+pub const FILL_WINDOW: usize = 256;
+/// Between opening idle connections and looking at the server's memory.
+pub const IDLE_SETTLE: Duration = Duration::from_secs(2);
+/// Receive buffer of a subscriber that never reads, bytes.
+pub const STUCK_RECEIVE_BYTES: usize = 4 << 10;
+
+const _: () = assert!(DELIVERY_STALL_MAX.as_nanos() < PUBLISH_STALL_MAX.as_nanos());
+const _: () = assert!(BATCH_BYTES < RECEIVE_BYTES);
+const _: () = assert!(RECEIVE_LOOK.as_nanos() < DELIVERY_STALL_MAX.as_nanos());

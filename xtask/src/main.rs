@@ -16,7 +16,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask test      all checks: format, clippy, tidy, tests, proofs by others, doctests, documentation
 cargo xtask tidy      house rules only: arrows between crates, heads, sizes, manifests
-cargo xtask schemas   write docs/schemas/ from the types of pinnace-proto";
+cargo xtask schemas   write docs/schemas/ and docs/openapi.json from the types of pinnace-proto";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

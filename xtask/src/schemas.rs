@@ -1,4 +1,5 @@
-//! `docs/schemas/`: the JSON Schema of every published document, written from its type.
+//! `docs/schemas/`: the JSON Schema of every published document, written from its type; and
+//! `docs/openapi.json`, the description of the HTTP door, written from its table.
 //!
 //! Invariant: the committed files equal what the types say; a test compares them, so a change of
 //! the contract shows up in the diff of a commit.
@@ -10,13 +11,14 @@ use anyhow::{Context, Result};
 
 /// Files by path and the text they should have.
 fn generated(root: &Path) -> Result<Vec<(PathBuf, String)>> {
-    pinnace_proto::schema::all()
-        .into_iter()
-        .map(|(name, schema)| {
-            let text = serde_json::to_string_pretty(&schema).context(name)?;
-            Ok((folder(root).join(name), text + "\n"))
-        })
-        .collect()
+    let mut files = Vec::new();
+    for (name, schema) in pinnace_proto::schema::all() {
+        let text = serde_json::to_string_pretty(&schema).context(name)?;
+        files.push((folder(root).join(name), text + "\n"));
+    }
+    let api = format!("{:#}\n", pinnace_proto::openapi::document());
+    files.push((root.join("docs").join("openapi.json"), api));
+    Ok(files)
 }
 
 fn folder(root: &Path) -> PathBuf {
@@ -38,7 +40,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
     for (path, text) in &files {
         fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
-    println!("{} schemas written to docs/schemas", files.len());
+    println!("{} documents written to docs", files.len());
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use crate::Lsn;
 use crate::disk::{DiskFile, write_full};
@@ -188,10 +189,10 @@ impl Committer<'_> {
             }
             Err(error) => return Err(Stop::failed("write to a segment", &error)),
         }
-        active
-            .file
-            .sync_data()
-            .map_err(|error| Stop::failed("sync a segment", &error))?;
+        let began = Instant::now();
+        let synced = active.file.sync_data();
+        self.shared.sync_clock.count(began.elapsed());
+        synced.map_err(|error| Stop::failed("sync a segment", &error))?;
         let ordinal = active.segment.as_ref().map_or(0, |segment| segment.ordinal);
         self.positions.clear();
         for mark in marks {

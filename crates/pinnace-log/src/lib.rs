@@ -17,6 +17,7 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod sync_times;
 pub mod twin;
 
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -27,6 +28,7 @@ pub use limits::{
 };
 pub use log::{Log, LogState, Observer, Opened, Options, Position, SegmentInfo};
 pub use recovery::{Damage, Recovery, Replay, TornTail};
+pub use sync_times::{SYNC_CLASSES_US, SyncTimes};
 
 /// Log sequence number: records count 1, 2, 3 …; 0 means "before the first".
 pub type Lsn = u64;

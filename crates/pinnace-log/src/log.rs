@@ -20,6 +20,7 @@ use crate::limits::{
 use crate::record::{HEADER_BYTES, Header, payload_crc, record_header};
 use crate::recovery::{self, Recovery, Replay};
 use crate::segment::Segments;
+use crate::sync_times::SyncClock;
 
 /// How a log is kept.
 #[derive(Debug, Clone)]
@@ -167,7 +168,7 @@ impl Opened {
 
 /// An open log.
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -185,6 +186,7 @@ pub(crate) struct Shared {
     pub(crate) room: Condvar,
     /// One drop of segments at a time.
     dropping: Mutex<()>,
+    pub(crate) sync_clock: SyncClock,
 }
 
 pub(crate) struct State {
@@ -257,6 +259,7 @@ impl Log {
             work: Condvar::new(),
             room: Condvar::new(),
             dropping: Mutex::new(()),
+            sync_clock: SyncClock::default(),
         });
         Ok(Opened {
             recovery,

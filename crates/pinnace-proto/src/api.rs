@@ -69,6 +69,46 @@ pub struct Clients {
     pub clients: Vec<ClientEntry>,
 }
 
+/// `GET /`: where everything is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Links {
+    /// Document version, 1.
+    pub v: u32,
+    /// Always `pinnace`.
+    pub server: String,
+    /// Paths by what they are.
+    pub links: std::collections::BTreeMap<String, String>,
+    /// Something to begin with.
+    #[serde(rename = "try")]
+    pub try_this: String,
+}
+
+/// A message where several are answered as lines, or streamed as objects. It has `text`, or `base64`
+/// when its payload is no UTF-8.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MessageLine {
+    /// Its number; live messages that no queue keeps have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Where it was published.
+    pub topic: String,
+    /// When, microseconds since 1970; not told of live messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_us: Option<u64>,
+    /// How many times it was lent, when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<u32>,
+    /// Its headers, names in lower case.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// The payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The payload, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
 /// One topic, as `GET /-/topics` lists it and `GET /<topic>` answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TopicEntry {

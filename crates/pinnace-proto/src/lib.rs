@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod host;
 pub mod job;
 pub mod name;
+pub mod openapi;
 pub mod run;
 pub mod schema;
 pub mod units;

@@ -10,6 +10,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("finished.json", schema_for!(crate::event::Finished)),
         ("health.json", schema_for!(crate::api::Health)),
         ("info.json", schema_for!(crate::api::Info)),
+        ("message.json", schema_for!(crate::api::MessageLine)),
         ("problem.json", schema_for!(crate::api::Problem)),
         ("query-rows.json", schema_for!(crate::api::Rows)),
         ("roster.json", schema_for!(crate::api::Clients)),

@@ -1,7 +1,7 @@
 //! What all parts of one server share.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use pinnace_proto::api::Info;
 use pinnace_runs::Reader;
@@ -15,6 +15,8 @@ use crate::collector::Command;
 use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
 use crate::limits::CONNECTIONS_MAX;
+use crate::message_log::MessageLog;
+use crate::metrics::Metrics;
 use crate::roster::Roster;
 use crate::settings::{NatsLimits, Settings};
 
@@ -50,8 +52,18 @@ pub(crate) struct Harbour {
     pub(crate) damage: Vec<String>,
     /// Which stream reads each queue.
     pub(crate) queue_streams: Arc<QueueStreams>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where messages are logged, if they are.
+    pub(crate) message_log: Option<Arc<MessageLog>>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
+    answers: Mutex<Answers>,
+}
+
+/// Answers to publishes, sent together when a batch of them is durable.
+struct Answers {
+    publisher: Publisher,
+    batch: Batch,
 }
 
 impl Harbour {
@@ -65,6 +77,10 @@ impl Harbour {
         settings: &Settings,
     ) -> Self {
         let own_publisher = Mutex::new(broker.publisher());
+        let answers = Mutex::new(Answers {
+            publisher: broker.publisher(),
+            batch: Batch::default(),
+        });
         Self {
             broker,
             info,
@@ -83,14 +99,48 @@ impl Harbour {
             nats_connections: AtomicUsize::new(0),
             damage,
             queue_streams: Arc::default(),
+            metrics: Arc::default(),
+            message_log: None,
             next_connection: AtomicU64::new(1),
             own_publisher,
+            answers,
         }
+    }
+
+    /// Publishes the answer to a durable publish, from its callback; it goes out with the others of
+    /// its batch.
+    pub(crate) fn answer(&self, reply: &[u8], payload: &[u8]) {
+        let message = Message {
+            topic: reply,
+            reply: None,
+            headers: b"",
+            payload,
+        };
+        let mut answers = self.lock_answers();
+        let Answers { publisher, batch } = &mut *answers;
+        if let Err(error) = publisher.publish(&message, None, batch, None) {
+            let reply = String::from_utf8_lossy(reply);
+            tracing::debug!(%reply, %error, "a publish could not be answered");
+        }
+    }
+
+    /// Sends the answers that were given since the last time.
+    pub(crate) fn send_answers(&self) {
+        self.lock_answers().batch.flush();
+    }
+
+    fn lock_answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of a new connection.
     pub(crate) fn connection_number(&self) -> u64 {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the server is going down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Returns once the server is going down.
@@ -122,6 +172,9 @@ impl Harbour {
                 admitted = true;
             }
         });
+        if !admitted {
+            self.metrics.refused_connections.add(1);
+        }
         admitted.then_some(Admitted {
             connections: &self.connections,
         })
@@ -148,11 +201,7 @@ impl Harbour {
     ) -> Result<Published, PublishError> {
         let id = message_id(message.headers);
         loop {
-            let published = match id {
-                None => publisher.publish(message, skip_owner, batch, done()),
-                Some(id) => publisher.publish_once(message, id, skip_owner, batch, done()),
-            };
-            match published {
+            match publisher.publish_with(message, id, skip_owner, batch, &mut done) {
                 Err(PublishError::Store(StoreError::Busy)) => {
                     // Receivers have what was delivered so far while this one waits.
                     batch.flush();

@@ -24,6 +24,8 @@ mod http_door;
 mod idle;
 pub mod limits;
 mod lock;
+mod message_log;
+mod metrics;
 mod nats_door;
 mod permissions;
 mod presence;
@@ -32,8 +34,14 @@ mod server;
 mod settings;
 
 pub use lock::LockError;
-pub use server::{Running, StartError, StopCause};
+pub use message_log::{LoggedPayload, MessageLogSettings};
+pub use server::{Reopen, Running, StartError, StopCause};
 pub use settings::{
     AuthSettings, Identity, NatsLimits, PermissionSettings, RuleSettings, Secret, Settings,
     UserSettings,
 };
+
+/// Whether messages can be chosen by this pattern.
+pub fn is_valid_pattern(pattern: &str) -> bool {
+    pinnace_topics::topic::is_valid_pattern(pattern.as_bytes())
+}

@@ -52,12 +52,34 @@ pub const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// An HTTP connection whose peer acknowledges nothing for this long is gone.
 pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
+/// Paths that requests are counted by.
+pub const METRIC_PATHS_MAX: usize = 32;
+/// Queues that metrics tell by name: the fullest.
+pub const METRIC_QUEUES_MAX: usize = 50;
+/// Longest label of a metric, characters.
+pub const METRIC_LABEL_CHARS_MAX: usize = 128;
+
+/// Messages that may wait for the message log, bytes; more are dropped and counted.
+pub const MESSAGE_LOG_PENDING_BYTES_MAX: usize = 16 << 20;
+/// Lines the message log writes at a time, bytes, and one line more.
+pub const MESSAGE_LOG_BATCH_BYTES: usize = 256 << 10;
+/// What the message log shows of a payload when only its head is wanted, bytes.
+pub const PAYLOAD_HEAD_BYTES: usize = 256;
+
 /// Bytes read from a NATS connection at a time.
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// A receiver's buffer that is empty is kept up to this size until nothing has happened for a while,
+/// bytes: what one read of messages becomes, with room for longer heads.
+pub const OUTBOX_BYTES_KEPT: usize = 256 << 10;
 /// A publisher pauses while a receiver is further behind than this, bytes.
-pub const PENDING_BYTES_PAUSE: usize = 8 << 20;
+pub const PENDING_BYTES_PAUSE: usize = 2 << 20;
+/// A receiver whose socket took nothing for this long is stuck; publishers do not pause for it.
+pub const STUCK_AFTER: Duration = Duration::from_millis(200);
+/// Bytes of messages for which a batch is flushed before its operations are all carried out, so that
+/// many receivers of one publisher do not fill memory.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Longest such pause; after it the publisher goes on.
 pub const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// Subscriptions of one connection.
@@ -93,7 +115,8 @@ pub const LAME_DUCK_SPREAD: Duration = Duration::from_secs(4);
 
 const _: () = assert!(PENDING_BYTES_PAUSE < PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < PENDING_BYTES_PAUSE);
-const _: () = assert!(PAYLOAD_BYTES_CEILING < PENDING_BYTES_MAX);
-const _: () = assert!(PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_CEILING);
 const _: () = assert!(STREAM_PENDING_BYTES_PAUSE < STREAM_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < STREAM_PENDING_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_CEILING < PENDING_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_CEILING);
+const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < MESSAGE_LOG_PENDING_BYTES_MAX);

@@ -19,6 +19,7 @@ use crate::collector::{self, Collector, Command};
 use crate::harbour::Harbour;
 use crate::limits::{DRAIN_MAX, LAME_DUCK_GRACE, LAME_DUCK_SPREAD, PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
+use crate::message_log::MessageLog;
 use crate::{Settings, dead_letters, http_door, idle, nats_door};
 
 /// Why a server cannot start.
@@ -58,6 +59,14 @@ pub enum StartError {
         folder: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// The file of the message log cannot be written.
+    #[error("the message log {file} cannot be written: {source}; choose another file")]
+    MessageLog {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The run database cannot be opened.
     #[error(transparent)]
@@ -105,9 +114,15 @@ impl Running {
         let (broker, damage) = open_broker(&settings).await?;
         let (commands, received) = mpsc::channel();
         let runs = Reader::new(&database);
-        let harbour = Arc::new(Harbour::new(
-            broker, info, runs, commands, damage, access, &settings,
-        ));
+        let mut harbour = Harbour::new(broker, info, runs, commands, damage, access, &settings);
+        harbour.message_log = open_message_log(&settings)?;
+        let harbour = Arc::new(harbour);
+        let answering = Arc::downgrade(&harbour);
+        harbour.broker.after_calls(Box::new(move || {
+            if let Some(harbour) = answering.upgrade() {
+                harbour.send_answers();
+            }
+        }));
         let collector = Collector::new(harbour.clone(), store, received, settings.report.clone());
         let collector = std::thread::Builder::new()
             .name("pn-collector".into())
@@ -131,6 +146,11 @@ impl Running {
     /// Where its doors are, and who it is.
     pub fn info(&self) -> &Info {
         &self.harbour.info
+    }
+
+    /// A way to open logs anew, for whoever hears that they were moved away.
+    pub fn reopen(&self) -> Reopen {
+        Reopen(self.harbour.message_log.clone())
     }
 
     /// Serves until `stop` is done or nobody used it for too long, then stops in order: doors,
@@ -171,6 +191,9 @@ impl Running {
             Ok(Ok(())) => {}
             _ => tracing::error!("the collector ended badly"),
         }
+        if let Some(log) = self.harbour.message_log.clone() {
+            let _ = tokio::task::spawn_blocking(move || log.finish()).await;
+        }
     }
 }
 
@@ -194,6 +217,30 @@ async fn send_away(harbour: &Harbour) {
         }
         tokio::time::sleep(STEP).await;
     }
+}
+
+/// Opens the message log of a server anew.
+#[derive(Clone)]
+pub struct Reopen(Option<Arc<MessageLog>>);
+
+impl Reopen {
+    /// The next line goes to whatever is at the path then.
+    pub fn now(&self) {
+        if let Some(log) = &self.0 {
+            log.reopen();
+        }
+    }
+}
+
+fn open_message_log(settings: &Settings) -> Result<Option<Arc<MessageLog>>, StartError> {
+    let Some(wanted) = &settings.message_log else {
+        return Ok(None);
+    };
+    let log = MessageLog::start(wanted).map_err(|source| StartError::MessageLog {
+        file: wanted.file.clone(),
+        source,
+    })?;
+    Ok(Some(Arc::new(log)))
 }
 
 fn info(settings: &Settings, http: SocketAddr, nats: SocketAddr) -> Info {

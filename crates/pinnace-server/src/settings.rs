@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::limits;
+use crate::{MessageLogSettings, limits};
 
 /// Settings of one server.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Settings {
     pub exit_when_idle: Option<Duration>,
     /// Write the report of the session's runs here whenever one finishes, and at the end.
     pub report: Option<PathBuf>,
+    /// Log messages of these topics.
+    pub message_log: Option<MessageLogSettings>,
     /// Bind addresses other hosts can reach although nobody is authenticated.
     pub expose_without_authentication: bool,
 }

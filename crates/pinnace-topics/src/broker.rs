@@ -16,6 +16,7 @@ use crate::limits::{
 };
 use crate::live::Sink;
 use crate::publisher::Publisher;
+use crate::queues::Done;
 use crate::reclaim;
 use crate::replay::{Recovery, Replay};
 use crate::routing::{Routes, SubscriptionId};
@@ -77,9 +78,23 @@ pub(crate) struct Core {
     pub(crate) routes: Routes,
     pub(crate) clock: Clock,
     pub(crate) options: Options,
+    after_calls: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Core {
+    /// Calls `done` at once.
+    pub(crate) fn call(&self, done: Done, outcome: Result<u64, StoreError>) {
+        done(outcome);
+        self.called();
+    }
+
+    /// A number of callbacks have been called.
+    fn called(&self) {
+        if let Some(after_calls) = self.after_calls.get() {
+            after_calls();
+        }
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,6 +136,7 @@ impl Broker {
             routes,
             clock,
             options,
+            after_calls: OnceLock::new(),
         });
         let broker = Arc::new(OnceLock::new());
         let committer = Committer {
@@ -183,6 +199,12 @@ impl Broker {
         self.inner.core.routes.generation()
     }
 
+    /// Has `hook` called whenever a number of callbacks (`Done`) were called one after the other, so
+    /// that what they left to be sent is sent together. Only the first hook counts. It must not block.
+    pub fn after_calls(&self, hook: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.inner.core.after_calls.set(hook);
+    }
+
     /// Asks a full storage to try whether there is space again, for a housekeeper to call.
     pub fn probe(&self) {
         self.inner.log.probe();
@@ -204,11 +226,15 @@ struct Committer {
 
 impl Committer {
     fn run_calls(&mut self) {
+        if self.calls.is_empty() {
+            return;
+        }
         for call in self.calls.drain(..) {
             // A door's mistake must not cost the others their callbacks and the log its thread.
             // The panic hook has reported it.
             let _ = catch_unwind(AssertUnwindSafe(|| call.run()));
         }
+        let _ = catch_unwind(AssertUnwindSafe(|| self.core.called()));
     }
 
     /// While the log is being closed there is no broker any more, and nothing is reclaimed.

@@ -18,7 +18,9 @@ mod index;
 mod leases;
 mod lending;
 mod limits;
+mod literals;
 mod live;
+mod overview;
 mod page;
 mod paged;
 mod publisher;
@@ -36,7 +38,7 @@ pub mod topic;
 mod varint;
 
 pub use broker::{Broker, Clock, Options};
-pub use pinnace_log::Damage;
+pub use pinnace_log::{Damage, SYNC_CLASSES_US, SyncTimes};
 
 pub use error::{Error, OpenError, PublishError, StoreError};
 pub use leases::LeaseId;
@@ -46,6 +48,7 @@ pub use limits::{
     QUEUE_NAME_BYTES_MAX, QUEUES_DEFAULT, TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX,
 };
 pub use live::{Batch, Flush, Message, Sink};
+pub use overview::Overview;
 pub use page::{Page, Peeked};
 pub use publisher::{Published, Publisher};
 pub use queue::{Overflow, QueueOptions};

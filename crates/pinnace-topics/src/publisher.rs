@@ -74,7 +74,14 @@ impl Publisher {
         batch: &mut Batch,
         done: Option<Done>,
     ) -> Result<Published, PublishError> {
-        self.publish_as(message, None, skip_owner, batch, done)
+        self.publish_with(message, None, skip_owner, batch, || done)
+    }
+
+    /// Whether this is the topic that was published to last, so that it need not be looked at again.
+    #[must_use]
+    #[inline]
+    pub fn is_latest(&self, topic: &[u8]) -> bool {
+        self.last.as_ref().is_some_and(|set| *set.topic == *topic)
     }
 
     /// Like `publish`, for a message with an identity: a repetition within the window of
@@ -91,21 +98,22 @@ impl Publisher {
         batch: &mut Batch,
         done: Option<Done>,
     ) -> Result<Published, PublishError> {
-        let (bytes, max_bytes) = (id.len(), IDENTITY_BYTES_MAX);
-        if bytes == 0 || bytes > max_bytes {
-            return Err(PublishError::InvalidIdentity { bytes, max_bytes });
-        }
-        self.publish_as(message, Some(id), skip_owner, batch, done)
+        self.publish_with(message, Some(id), skip_owner, batch, || done)
     }
 
+    /// `publish_once` with an identity and `publish` without; `done` is made only for a message that
+    /// a queue takes.
+    ///
+    /// # Errors
+    /// Those of `publish_once`.
     #[inline]
-    fn publish_as(
+    pub fn publish_with(
         &mut self,
         message: &Message<'_>,
         id: Option<&[u8]>,
         skip_owner: Option<u64>,
         batch: &mut Batch,
-        done: Option<Done>,
+        done: impl FnOnce() -> Option<Done>,
     ) -> Result<Published, PublishError> {
         let generation = self.inner.core.routes.generation();
         if generation != self.generation {
@@ -113,7 +121,7 @@ impl Publisher {
             self.last = None;
             self.generation = generation;
         }
-        if !matches!(&self.last, Some(set) if *set.topic == *message.topic) {
+        if !matches!(&self.last, Some(set) if reaches(set, message.topic)) {
             self.last = Some(self.look_up(message.topic)?);
         }
         // Always there now.
@@ -128,7 +136,7 @@ impl Publisher {
             });
         }
         let set = Arc::clone(set);
-        match store(&self.inner, set, self.generation, message, id, done)? {
+        match store(&self.inner, set, self.generation, message, id, done())? {
             Outcome::New { set, seq } => Ok(Published {
                 live: match seq {
                     Some(seq) => set.deliver_kept(message, seq, skip_owner, batch),
@@ -168,6 +176,12 @@ impl Publisher {
     }
 }
 
+/// Whether a topic reaches the matches of the latest one: the same topic, or one that differs in a
+/// last token nobody looks at, as the topics of replies do.
+fn reaches(set: &MatchSet, topic: &[u8]) -> bool {
+    *set.topic == *topic || (set.for_siblings && topic::are_siblings(&set.topic, topic))
+}
+
 /// What became of a message that had to be looked at under the lock.
 enum Outcome {
     /// The matches as of that moment, and the message's number unless no queue was among them.
@@ -194,10 +208,8 @@ fn store(
         headers: message.headers,
         payload: message.payload,
     };
-    let bytes = u32::try_from(content.bytes()).map_err(|_| StoreError::TooLarge {
-        bytes: content.bytes(),
-        max_bytes: core.options.log.record_bytes_max,
-    })?;
+    check_identity(id)?;
+    let bytes = stored_bytes(inner, &content)?;
     let published_us = (core.clock)();
     let window_us = core.options.identity_window_us;
     let key = id.map(|id| identity::key(message.topic, id));
@@ -210,7 +222,7 @@ fn store(
         let seq = seen.seq.unwrap_or(0);
         drop(guard);
         if let Some(done) = now {
-            done(Ok(seq));
+            core.call(done, Ok(seq));
         }
         return Ok(Outcome::Known(seen));
     }
@@ -249,6 +261,21 @@ fn store(
     }
     drop(guard);
     Ok(Outcome::New { set, seq })
+}
+
+fn check_identity(id: Option<&[u8]>) -> Result<(), PublishError> {
+    let (bytes, max_bytes) = (id.map_or(1, <[u8]>::len), IDENTITY_BYTES_MAX);
+    if bytes == 0 || bytes > max_bytes {
+        return Err(PublishError::InvalidIdentity { bytes, max_bytes });
+    }
+    Ok(())
+}
+
+fn stored_bytes(inner: &Inner, content: &Content<'_>) -> Result<u32, StoreError> {
+    u32::try_from(content.bytes()).map_err(|_| StoreError::TooLarge {
+        bytes: content.bytes(),
+        max_bytes: inner.core.options.log.record_bytes_max,
+    })
 }
 
 /// Appends the record of a message that gets the next number.

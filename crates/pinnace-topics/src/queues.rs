@@ -81,7 +81,7 @@ impl Broker {
         } else {
             let seq = state.durable_seq;
             drop(guard);
-            done(Ok(seq));
+            self.inner.core.call(done, Ok(seq));
         }
         Ok(false)
     }
@@ -97,7 +97,7 @@ impl Broker {
         let Some(id) = state.queue_id(pattern, name) else {
             let seq = state.durable_seq;
             drop(guard);
-            done(Ok(seq));
+            self.inner.core.call(done, Ok(seq));
             return Ok(false);
         };
         delete(&self.inner, state, id, Some(done))?;
@@ -150,7 +150,7 @@ impl Broker {
         let seqs = state.pop(queue, |seq, _, _| seq <= through);
         if seqs.is_empty() {
             drop(guard);
-            done(Ok(through));
+            core.call(done, Ok(through));
             return Ok(());
         }
         record::settle(&mut state.scratch, queue, &seqs);

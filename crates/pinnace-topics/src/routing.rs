@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::literals::Literals;
 use crate::live::{Batch, Message, Sink};
+use crate::topic;
 
 /// A live subscription, until it is unsubscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +30,8 @@ pub(crate) struct MatchSet {
     groups: Vec<Group>,
     /// Sorted.
     pub(crate) queues: Arc<[u32]>,
+    /// Every topic that differs only in its last token reaches the same, and no queue.
+    pub(crate) for_siblings: bool,
 }
 
 struct Group {
@@ -94,6 +98,8 @@ pub(crate) struct Routes {
 #[derive(Default)]
 struct Tree {
     root: Node,
+    /// Queues on patterns without wildcards are here and not in the tree.
+    literals: Literals,
     patterns: HashMap<SubscriptionId, Box<[u8]>>,
     next_id: u64,
 }
@@ -158,15 +164,25 @@ impl Routes {
         })
     }
 
-    pub(crate) fn add_queue(&self, pattern: &[u8], id: u32) {
-        self.change(|tree| tree.root.leaf(pattern).queues.push(id));
+    pub(crate) fn add_queue(&self, pattern: &Arc<[u8]>, id: u32) {
+        self.change(|tree| {
+            if topic::has_wildcards(pattern) {
+                tree.root.leaf(pattern).queues.push(id);
+            } else {
+                tree.literals.add(pattern, id);
+            }
+        });
     }
 
     pub(crate) fn remove_queue(&self, pattern: &[u8], id: u32) {
         self.change(|tree| {
-            tree.root.remove(Some(pattern), &mut |leaf| {
-                leaf.queues.retain(|queue| *queue != id);
-            });
+            if topic::has_wildcards(pattern) {
+                tree.root.remove(Some(pattern), &mut |leaf| {
+                    leaf.queues.retain(|queue| *queue != id);
+                });
+            } else {
+                tree.literals.remove(pattern, id);
+            }
         });
     }
 
@@ -196,8 +212,13 @@ impl Routes {
             }
             true
         });
+        queues.extend_from_slice(tree.literals.get(topic));
         queues.sort_unstable();
+        let for_siblings = queues.is_empty()
+            && !tree.literals.may_have_siblings(topic)
+            && tree.root.treats_siblings_alike(topic);
         let set = MatchSet {
+            for_siblings,
             topic: topic.into(),
             plain,
             groups,
@@ -209,14 +230,18 @@ impl Routes {
     /// Whether anything gets messages of the topic.
     pub(crate) fn any(&self, topic: &[u8]) -> bool {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
-        !tree.root.visit(Some(topic), &mut |leaf| leaf.is_empty())
+        !tree.literals.get(topic).is_empty()
+            || !tree.root.visit(Some(topic), &mut |leaf| leaf.is_empty())
     }
 
-    /// Every pattern with its numbers of subscriptions and queues, in no order.
+    /// Every pattern with its numbers of subscriptions and queues, in no order; some come twice, with
+    /// part of their numbers each.
     pub(crate) fn patterns(&self) -> Vec<(Vec<u8>, usize, usize)> {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
         tree.root.list(&mut Vec::new(), &mut found);
+        let literals = tree.literals.iter();
+        found.extend(literals.map(|(text, queues)| (text.to_vec(), 0, queues)));
         found
     }
 
@@ -302,6 +327,20 @@ impl Node {
                 .get(token)
                 .is_none_or(|node| node.visit(after, see))
             && self.any.as_ref().is_none_or(|node| node.visit(after, see))
+    }
+
+    /// Whether no pattern tells the topic from one that differs in its last token.
+    fn treats_siblings_alike(&self, text: &[u8]) -> bool {
+        let (token, Some(after)) = first_token(text) else {
+            return self.tokens.is_empty();
+        };
+        self.tokens
+            .get(token)
+            .is_none_or(|node| node.treats_siblings_alike(after))
+            && self
+                .any
+                .as_ref()
+                .is_none_or(|node| node.treats_siblings_alike(after))
     }
 
     fn list(&self, prefix: &mut Vec<u8>, found: &mut Vec<(Vec<u8>, usize, usize)>) {

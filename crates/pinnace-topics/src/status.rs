@@ -69,12 +69,9 @@ impl Broker {
     pub fn topics(&self) -> Vec<TopicStatus> {
         let mut topics: BTreeMap<Vec<u8>, TopicStatus> = BTreeMap::new();
         for (topic, subscriptions, queues) in self.inner.core.routes.patterns() {
-            let status = TopicStatus {
-                subscriptions,
-                queues,
-                ..TopicStatus::default()
-            };
-            topics.insert(topic, status);
+            let status = topics.entry(topic).or_default();
+            status.subscriptions += subscriptions;
+            status.queues += queues;
         }
         for (topic, usage) in &self.inner.core.lock().index.topics {
             let status = topics.entry(topic.to_vec()).or_default();
@@ -147,7 +144,7 @@ impl Broker {
     }
 }
 
-fn status(state: &State, queue: &Queue) -> QueueStatus {
+pub(crate) fn status(state: &State, queue: &Queue) -> QueueStatus {
     let active = queue.active();
     let leased = active.and_then(|active| active.leased.keys().next().copied());
     let first_seq = queue.front().into_iter().chain(leased).min();

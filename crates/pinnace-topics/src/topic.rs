@@ -95,6 +95,19 @@ fn is_token(token: &[u8]) -> bool {
             .any(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0))
 }
 
+/// Whether `topic` is a topic that differs from `known`, which is one, in its last token only.
+pub(crate) fn are_siblings(known: &[u8], topic: &[u8]) -> bool {
+    let last_dot = |topic: &[u8]| topic.iter().rposition(|byte| *byte == b'.');
+    match (last_dot(known), last_dot(topic)) {
+        (Some(dot), Some(same)) if dot == same => {
+            known[..dot] == topic[..dot]
+                && topic.len() <= TOPIC_BYTES_MAX
+                && is_token(&topic[dot + 1..])
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once. SIGHUP: logs were
+//! moved away.
 
 use std::io;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// Calls `asked` at the first signal, from a thread of its own. A second signal ends the process
@@ -20,6 +21,19 @@ pub(crate) fn on_stop(asked: impl FnOnce() + Send + 'static) -> io::Result<()> {
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     }
                 }
+            }
+        })?;
+    Ok(())
+}
+
+/// Calls `moved` at each SIGHUP, from a thread of its own.
+pub(crate) fn on_hangup(moved: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP])?;
+    std::thread::Builder::new()
+        .name("pn-hangup".into())
+        .spawn(move || {
+            for _ in signals.forever() {
+                moved();
             }
         })?;
     Ok(())

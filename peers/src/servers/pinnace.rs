@@ -1,18 +1,60 @@
 //! `pinnace serve` on free ports, its data in a folder of the caller's.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::Served;
-use crate::limits::SERVER_READY_MAX;
+use super::{Broker, Served};
+use crate::limits::STARTED_READY_MAX;
+use crate::load::durable::Store;
+use crate::load::http::Paths;
+use crate::load::wire::{Wire, nats::Nats};
 
 /// How long the server stays without clients: longer than any side without one runs.
 const IDLE_MAX: &str = "10m";
+
+/// The program under test.
+#[derive(Debug)]
+pub struct Pinnace {
+    /// Where it is.
+    pub program: PathBuf,
+}
+
+impl Broker for Pinnace {
+    fn name(&self) -> &'static str {
+        "pinnace"
+    }
+
+    fn version(&self) -> Result<String> {
+        let how = "cargo build --release --manifest-path ../Cargo.toml";
+        super::version_of(&self.program, "--version", how)
+    }
+
+    fn start(&self, data: &Path) -> Result<Served> {
+        start(&self.program, data)
+    }
+
+    fn live(&self) -> Option<(&'static dyn Wire, Option<u64>)> {
+        Some((&Nats, None))
+    }
+
+    fn store(&self) -> Option<Store> {
+        Some(Store::Queue)
+    }
+
+    fn http(&self) -> Option<Paths> {
+        Some(Paths {
+            subscribe: Some("/bench/one"),
+            publish: "/bench",
+            fetch: "/bench/one",
+            is_consumed: true,
+        })
+    }
+}
 
 /// Starts the server and waits until it says where its doors are.
 ///
@@ -50,7 +92,7 @@ pub fn start(program: &Path, data: &Path) -> Result<Served> {
         let errors = std::fs::read_to_string(data.join("stderr")).unwrap_or_default();
         format!("the server is not ready: {reason}: {errors}")
     };
-    let line = told.recv_timeout(SERVER_READY_MAX).ok().flatten();
+    let line = told.recv_timeout(STARTED_READY_MAX).ok().flatten();
     let line = line.with_context(|| said("it said nothing"))?;
     let ready: Value = serde_json::from_str(&line).with_context(|| said(&line))?;
     let address = |key: &str, scheme: &str| {

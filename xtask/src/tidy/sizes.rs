@@ -24,6 +24,12 @@ struct Exception {
 /// Files above 400 lines.
 const FILES: &[Exception] = &[
     Exception {
+        file: "crates/pinnace-server/src/nats_door/session.rs",
+        function: "",
+        lines: 462,
+        reason: "every operation of the protocol, each with what it answers",
+    },
+    Exception {
         file: "crates/pinnace-bench/src/controller.rs",
         function: "",
         lines: 478,
@@ -32,13 +38,13 @@ const FILES: &[Exception] = &[
     Exception {
         file: "crates/pinnace-log/src/committer.rs",
         function: "",
-        lines: 429,
+        lines: 430,
         reason: "the committer's thread from batch to sync to healing, one state machine",
     },
     Exception {
         file: "crates/pinnace-log/src/log.rs",
         function: "",
-        lines: 504,
+        lines: 507,
         reason: "the log's whole public face with its options and states",
     },
     Exception {
@@ -56,7 +62,12 @@ const FILES: &[Exception] = &[
 ];
 
 /// Functions above 70 lines.
-const FUNCTIONS: &[Exception] = &[];
+const FUNCTIONS: &[Exception] = &[Exception {
+    file: "crates/pinnace-server/src/nats_door/connection.rs",
+    function: "converse",
+    lines: 78,
+    reason: "one select over everything that can happen to a connection",
+}];
 
 /// Checks all Rust files that are shipped.
 pub(super) fn check(files: &[File]) -> Vec<Finding> {

@@ -4,12 +4,15 @@
 //! listed in `docs/formats/http.md`.
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use pinnace_proto::api::Problem;
 use serde::Serialize;
 
 use super::body::Body;
+
+/// Code of a request that came too late.
+const STOPPING: &str = "server-stopping";
 
 pub(super) type Answer = Response<Body>;
 
@@ -190,6 +193,13 @@ impl Failure {
         )
     }
 
+    /// 503: the server is going down.
+    pub(super) fn stopping() -> Self {
+        let detail = "the server is going down; try again in a moment".to_owned();
+        let title = "Going down";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, STOPPING, title, detail)
+    }
+
     /// 500: our fault.
     pub(super) fn internal(detail: &str) -> Self {
         tracing::error!(detail, "internal error");
@@ -217,6 +227,11 @@ impl Failure {
         if self.status == StatusCode::UNAUTHORIZED {
             let ways = HeaderValue::from_static("Basic realm=\"pinnace\", Bearer");
             answer.headers_mut().insert(WWW_AUTHENTICATE, ways);
+        }
+        if self.code == STOPPING {
+            answer
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if let Some(allow) = self.allow {
             answer

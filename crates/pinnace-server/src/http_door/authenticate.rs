@@ -52,14 +52,14 @@ fn is_permitted(caller: &Caller, route: &Route, method: &Method) -> bool {
         Route::Topic(topic) if *method == Method::POST => {
             caller.may(Action::PublishTo(topic.as_bytes()))
         }
-        Route::Topic(topic) | Route::Queue(topic, _) => {
-            caller.may(Action::SubscribeTo(topic.as_bytes(), None))
-        }
-        // A stream withholds nothing, so what is denied in part is denied.
+        // A stream is not sifted: what matches must be permitted as a whole.
         Route::Pattern(pattern) => {
             let pattern = pattern.as_bytes();
             caller.may(Action::SubscribeTo(pattern, None))
                 && caller.withheld(pattern, None).is_none()
+        }
+        Route::Topic(topic) | Route::Queue(topic, _) => {
+            caller.may(Action::SubscribeTo(topic.as_bytes(), None))
         }
     }
 }

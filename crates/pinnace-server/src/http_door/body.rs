@@ -16,6 +16,7 @@ use pinnace_topics::Receipt;
 
 use super::feed::Feed;
 use super::line::Line;
+use crate::metrics::Metrics;
 
 pub(super) enum Body {
     Whole(Whole),
@@ -59,17 +60,37 @@ impl Drop for Whole {
 
 /// A feed and its director, which ends after it has closed the feed.
 pub(super) struct Stream {
-    pub(super) feed: Arc<Feed>,
-    pub(super) director: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    feed: Arc<Feed>,
+    director: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Stream {
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        feed: Arc<Feed>,
+        director: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        metrics.event_streams.join();
+        Self {
+            feed,
+            director: Some(Box::pin(director)),
+            metrics,
+        }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
         let running = self.director.as_mut().map(|d| d.as_mut().poll(cx));
         if running.is_some_and(|running| running.is_ready()) {
             self.director = None;
         }
         self.feed.poll_take(cx).map(|bytes| bytes.map(Frame::data))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.metrics.event_streams.leave();
     }
 }
 

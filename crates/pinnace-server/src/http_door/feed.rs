@@ -13,11 +13,14 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use pinnace_topics::{Batch, Flush, Stored};
+
 use tokio::sync::Notify;
 
 use super::envelope::Envelope;
 use super::line::Line;
+use crate::harbour::Harbour;
 use crate::limits::{STREAM_PENDING_BYTES_MAX, STREAM_PENDING_BYTES_PAUSE};
+use crate::metrics::Metrics;
 
 /// Writes messages in the form that a stream's client reads.
 pub(super) trait Form: Send + Sync + 'static {
@@ -83,6 +86,7 @@ pub(super) struct Feed {
     touched: AtomicBool,
     /// Wakes publishers that paused for a receiver.
     drained: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -97,6 +101,8 @@ struct State {
     reader: Option<Waker>,
     /// Flushes of the line when bytes were last taken.
     taken_at: u64,
+    /// Messages added since then.
+    messages: u64,
 }
 
 struct Held {
@@ -124,13 +130,14 @@ impl State {
 }
 
 impl Feed {
-    pub(super) fn new(form: impl Form, line: Arc<Line>, drained: Arc<Notify>) -> Self {
+    pub(super) fn new(form: impl Form, line: Arc<Line>, harbour: &Harbour) -> Self {
         Self {
             form: Box::new(form),
             line,
             state: Mutex::default(),
             touched: AtomicBool::new(false),
-            drained,
+            drained: harbour.drained.clone(),
+            metrics: harbour.metrics.clone(),
         }
     }
 
@@ -146,6 +153,7 @@ impl Feed {
         if state.closed.is_some() {
             return false;
         }
+        state.messages += 1;
         if let Some(held) = &mut state.held {
             let mut bytes = Vec::new();
             self.form.message(&mut bytes, envelope);
@@ -159,6 +167,7 @@ impl Feed {
         }
         if state.pending_bytes() > STREAM_PENDING_BYTES_MAX {
             self.close_locked(state, Reason::SlowConsumer);
+            self.metrics.http.slow_consumers.add(1);
             // Its client may never read again.
             self.line.condemn();
         }
@@ -175,6 +184,7 @@ impl Feed {
             self.form.begin(bytes, id);
             self.form.message(bytes, &Envelope::stored(message));
         };
+        self.lock().messages += 1;
         self.say(write, Some(message.seq));
     }
 
@@ -262,7 +272,9 @@ impl Feed {
         let was_behind = state.pending_bytes() > STREAM_PENDING_BYTES_PAUSE;
         let bytes = mem::take(&mut state.bytes);
         state.taken_at = self.line.flushes();
+        let messages = mem::take(&mut state.messages);
         drop(state);
+        self.metrics.http.sent_messages.add(messages);
         if was_behind {
             self.drained.notify_waiters();
         }

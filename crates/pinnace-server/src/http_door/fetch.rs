@@ -137,6 +137,9 @@ fn lease(
         leased => leased.map_err(queue_failure)?,
     };
     note_lease_end(context, hold);
+    let messages = leased.as_ref().map_or(0, |leased| leased.messages.len());
+    let metrics = &context.harbour.metrics.http;
+    metrics.sent_messages.add(messages as u64);
     Ok(leased.map_or_else(Fetched::default, |leased| Fetched {
         lease: Some(leased.lease),
         messages: leased.messages,
@@ -170,6 +173,8 @@ async fn take(
         message,
         deliveries: 0,
     };
+    let metrics = &context.harbour.metrics.http;
+    metrics.sent_messages.add(taken.messages.len() as u64);
     let fetched = Fetched {
         lease: None,
         messages: taken.messages.into_iter().map(consumed).collect(),

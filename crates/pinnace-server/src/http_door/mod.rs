@@ -6,16 +6,19 @@
 mod answer;
 mod authenticate;
 mod body;
+mod docs;
 mod envelope;
 mod events;
 mod feed;
 mod fetch;
 mod frames;
+mod inbound;
 mod line;
 mod path;
 mod queue_stream;
 mod queues;
 mod request;
+mod routes;
 mod runs;
 mod socket;
 mod stream;
@@ -25,12 +28,13 @@ mod topics;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pinnace_topics::Publisher;
+use pinnace_topics::{Message, Published, Publisher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -39,6 +43,8 @@ use crate::harbour::Harbour;
 use crate::limits::{
     DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
 };
+use crate::message_log::Origin;
+use crate::metrics::Metrics;
 use answer::{Answer, Failure};
 use feed::{Feed, Form};
 use line::{Line, Socket};
@@ -59,10 +65,24 @@ struct Context {
 }
 
 impl Context {
+    /// A message was published.
+    fn note(&self, door: &'static str, message: &Message<'_>, published: &Published) {
+        if let Some(log) = &self.harbour.message_log
+            && !published.duplicate
+        {
+            let origin = Origin {
+                door,
+                client: None,
+                address: self.caller.address,
+            };
+            log.note(origin, message, published.seq);
+        }
+    }
+
     /// A feed for a stream on this connection.
     fn feed(&self, form: impl Form) -> Arc<Feed> {
-        let drained = self.harbour.drained.clone();
-        Arc::new(Feed::new(form, self.line.clone(), drained))
+        let feed = Feed::new(form, self.line.clone(), &self.harbour);
+        Arc::new(feed)
     }
 
     /// The same for one request, whose caller said who it is.
@@ -96,10 +116,32 @@ pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
             Err(error) => crate::server::rest_after_accept_error("http", &error).await,
         }
     }
-    let _ = tokio::time::timeout(DRAIN_MAX, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    drain(&listener, connections, &harbour).await;
+}
+
+/// Lets open conversations end. Until they have, whoever comes anew is told to come back later,
+/// which a load balancer understands better than a closed door.
+async fn drain(listener: &TcpListener, mut connections: JoinSet<()>, harbour: &Arc<Harbour>) {
+    let mut latecomers = JoinSet::new();
+    let ended = tokio::time::timeout(DRAIN_MAX, async {
+        loop {
+            tokio::select! {
+                ended = connections.join_next() => if ended.is_none() {
+                    return;
+                },
+                Ok((stream, address)) = listener.accept() => {
+                    latecomers.spawn(converse(stream, address, harbour.clone()));
+                }
+            }
+        }
+    });
+    if ended.await.is_err() {
+        let left = connections.len();
+        tracing::warn!(
+            left,
+            "http connections did not end by themselves and are cut"
+        );
+    }
 }
 
 async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>) {
@@ -111,6 +153,8 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     // A peer that is gone, or reads no more, is found out by what it does not acknowledge.
     let _ =
         rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32);
+    let _counted = harbour.metrics.http.connections.enter();
+    harbour.metrics.http.connections_ever.add(1);
     let line = Arc::new(Line::default());
     let context = Arc::new(Context {
         caller: Caller::local_administrator(address),
@@ -120,15 +164,21 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         line: line.clone(),
         upgraded: Arc::default(),
     });
+    // One that comes while the server goes down gets one answer.
+    let late = harbour.is_stopping();
     let service = service_fn(|request| {
         let context = context.clone();
-        async move { Ok::<_, Infallible>(handle(&context, request).await) }
+        async move { Ok::<_, Infallible>(handle(&context, request, late).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(!late)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Socket::new(stream, line.clone())), service)
+        .serve_connection(
+            TokioIo::new(Socket::new(stream, line.clone(), harbour.metrics.clone())),
+            service,
+        )
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -137,7 +187,7 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
             tracing::warn!(%address, "a stream's client does not read; its connection is cut");
             return;
         }
-        () = harbour.stopped() => {
+        () = harbour.stopped(), if !late => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -160,20 +210,70 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     }
 }
 
-async fn handle(context: &Context, request: Request<Incoming>) -> Answer {
+async fn handle(context: &Context, request: Request<Incoming>, late: bool) -> Answer {
+    let began = Instant::now();
     let method = request.method().clone();
-    let answered = match path::route(request.uri().path()) {
-        Ok(route) if context.harbour.access.is_open() => dispatch(context, &route, request).await,
-        Ok(route) => match authenticate::admit(context, &route, &request) {
-            Ok(context) => dispatch(&context, &route, request).await,
+    let asks_to_wait = request.uri().query().is_some_and(|q| q.contains("wait="));
+    let route = path::route(request.uri().path());
+    let path = routes::number(route.as_ref().ok());
+    let answered = match route {
+        Ok(route) if late && !route.is_about_the_server() => Err(Failure::stopping()),
+        Ok(route) => match routes::permit(path, &method) {
+            Ok(()) if context.harbour.access.is_open() => dispatch(context, &route, request).await,
+            Ok(()) => match authenticate::admit(context, &route, &request) {
+                Ok(context) => dispatch(&context, &route, request).await,
+                Err(failure) => Err(failure),
+            },
             Err(failure) => Err(failure),
         },
         Err(failure) => Err(failure),
     };
-    answered.unwrap_or_else(|failure| {
+    let answered = match answered {
+        Ok(answer) if !routes::is_described(path) && answer.status().is_success() => Err(
+            Failure::internal("this path is answered, but is not in the description of the API"),
+        ),
+        answered => answered,
+    };
+    let answer = answered.unwrap_or_else(|failure| {
         tracing::debug!(address = %context.caller.address, %method, %failure, "request refused");
         failure.into_answer()
-    })
+    });
+    let elapsed = (!asks_to_wait).then(|| began.elapsed());
+    count(
+        &context.harbour.metrics,
+        path,
+        &method,
+        answer.status(),
+        elapsed,
+    );
+    answer
+}
+
+/// Counts a request that was answered.
+fn count(
+    metrics: &Metrics,
+    path: usize,
+    method: &Method,
+    status: StatusCode,
+    elapsed: Option<Duration>,
+) {
+    metrics
+        .requests
+        .count(path, method.as_str(), status.as_u16());
+    let times = metrics.requests.times(path);
+    if let (Some(elapsed), Some(times)) = (elapsed, times) {
+        times.add(elapsed, 1);
+    }
+    if routes::is_topic(path) && method == Method::POST {
+        if status.is_success() {
+            metrics.http.received_messages.add(1);
+            if let Some(elapsed) = elapsed {
+                metrics.http.publish_to_ack.add(elapsed, 1);
+            }
+        } else {
+            metrics.http.refused_publishes.add(1);
+        }
+    }
 }
 
 async fn dispatch(

@@ -19,6 +19,19 @@ pub(super) enum Route {
     Queue(String, String),
 }
 
+impl Route {
+    /// Whether it asks how the server is, which it answers to the end.
+    pub(super) fn is_about_the_server(&self) -> bool {
+        let Self::System(segments) = self else {
+            return false;
+        };
+        matches!(
+            segments.iter().map(String::as_str).collect::<Vec<_>>()[..],
+            ["health" | "ready" | "metrics" | "info"]
+        )
+    }
+}
+
 /// What the path of a request means.
 pub(super) fn route(path: &str) -> Result<Route, Failure> {
     let path = path.strip_prefix('/').unwrap_or(path);

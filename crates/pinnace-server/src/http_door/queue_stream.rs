@@ -20,6 +20,7 @@ use super::events::{EventForm, Shape};
 use super::feed::{Feed, Reason};
 use super::stream::{answer, permit, wish};
 use super::{Context, topics};
+use crate::dead_letters;
 use crate::harbour::Harbour;
 use crate::limits::{STREAM_PAGE_MESSAGES, UNACKNOWLEDGED_MAX};
 
@@ -51,7 +52,7 @@ pub(super) fn read(
         };
         reader.turn.reader.feed.close(reason);
     };
-    Ok(answer(feed, director))
+    Ok(answer(context, feed, director))
 }
 
 /// A stream that reads one queue.
@@ -218,15 +219,18 @@ impl Reader {
     }
 
     /// Lets everything that was not acknowledged wait again.
-    fn give_back(&self, harbour: &Harbour, key: &QueueKey) {
+    fn give_back(&self, harbour: &Arc<Harbour>, key: &QueueKey) {
         let leases = std::mem::take(&mut *self.lock());
         // The latest first: each goes to the front of the queue.
         for lease in leases.into_iter().rev() {
             let now = std::time::Instant::now();
             let topic = key.0.as_bytes();
-            // Dead letters that nobody buries here come again when their own lease ends.
-            if let Err(error) = harbour.broker.give_back(topic, &key.1, lease, now) {
-                tracing::debug!(topic = %key.0, subscriber = %key.1, %error, "nothing to give back");
+            match harbour.broker.give_back(topic, &key.1, lease, now) {
+                Ok(letters) => dead_letters::bury(harbour, letters),
+                Err(error) => {
+                    let (topic, subscriber) = (&key.0, &key.1);
+                    tracing::debug!(%topic, %subscriber, %error, "nothing to give back");
+                }
             }
         }
     }

@@ -92,14 +92,12 @@ pub(super) fn place(name: &str, text: &str) -> Result<u64, Failure> {
 }
 
 pub(super) fn answer(
+    context: &Context,
     feed: Arc<Feed>,
     director: impl Future<Output = ()> + Send + 'static,
 ) -> Answer {
     feed.remark(events::opening);
-    let stream = Stream {
-        feed,
-        director: Some(Box::pin(director)),
-    };
+    let stream = Stream::new(context.harbour.metrics.clone(), feed, director);
     let mut answer = Response::new(Body::Stream(stream));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -136,7 +134,7 @@ pub(super) fn live(
             () = live.conduct(wish.after, wish.heartbeat) => {}
         }
     };
-    Ok(answer(feed, director))
+    Ok(answer(context, feed, director))
 }
 
 /// A live subscription of one connection, and the way to it from a place in what is stored.

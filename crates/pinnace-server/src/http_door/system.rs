@@ -3,28 +3,29 @@
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::api::{Clients, Health, Topics};
+use pinnace_proto::api::{Clients, Health, Links, Topics};
 use pinnace_topics::StorageState;
-use serde_json::json;
 
 use super::answer::{self, Answer, Failure};
-use super::{Context, request, runs, topics};
+use super::{Context, docs, request, routes, runs, topics};
 use crate::caller::Action;
 use crate::clock::now_us;
 use crate::harbour::Harbour;
+use crate::metrics;
 
 /// `GET /`: where everything is.
 pub(super) fn root(request: &Request<Incoming>) -> Result<Answer, Failure> {
     only_get(request)?;
-    answer::json(&json!({
-        "v": DOCUMENT_VERSION,
-        "server": "pinnace",
-        "links": {
-            "health": "/-/health", "ready": "/-/ready", "info": "/-/info",
-            "clients": "/-/clients", "topics": "/-/topics", "runs": "/-/runs",
-        },
-        "try": "curl -d hi http://HOST/alerts",
-    }))
+    let pages = [
+        "health", "ready", "info", "metrics", "clients", "topics", "runs", "docs",
+    ];
+    let links = pages.map(|page| (page.to_owned(), format!("/-/{page}")));
+    answer::json(&Links {
+        v: DOCUMENT_VERSION,
+        server: "pinnace".to_owned(),
+        links: links.into_iter().collect(),
+        try_this: "curl -d hi http://HOST/alerts".to_owned(),
+    })
 }
 
 /// Everything under `/-/`.
@@ -45,6 +46,20 @@ pub(super) async fn handle(
             only_get(&request)?;
             request::parameters(request.uri(), &[])?;
             answer::json(&context.harbour.info)
+        }
+        ["openapi.json"] => {
+            request::parameters(request.uri(), &[])?;
+            Ok(docs::document())
+        }
+        ["docs"] => {
+            request::parameters(request.uri(), &[])?;
+            Ok(docs::page())
+        }
+        ["metrics"] => {
+            only_get(&request)?;
+            request::parameters(request.uri(), &[])?;
+            let page = metrics::render(&context.harbour, &routes::PATHS);
+            Ok(answer::with_body(metrics::CONTENT_TYPE, page))
         }
         ["clients"] => clients(&context.harbour, &request),
         ["topics"] => list_topics(&context.harbour, &request),
@@ -77,8 +92,12 @@ fn health(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Fail
 /// 200 when messages can be stored, 503 with the reason when not.
 fn ready(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
     only_get(request)?;
-    let mut answer = answer::json(&health_of(harbour))?;
-    let stopping = *harbour.stopping.borrow();
+    let mut health = health_of(harbour);
+    let stopping = harbour.is_stopping();
+    if stopping {
+        health.problems.push("the server is going down".to_owned());
+    }
+    let mut answer = answer::json(&health)?;
     if stopping || !matches!(harbour.broker.state(), StorageState::Ok) {
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

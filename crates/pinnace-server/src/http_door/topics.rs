@@ -31,6 +31,7 @@ pub(super) async fn publish(
         headers: &headers,
         payload: &payload,
     };
+    let began = std::time::Instant::now();
     let (published, stored) = {
         let mut publisher = context
             .publisher
@@ -48,6 +49,11 @@ pub(super) async fn publish(
                 .harbour
                 .publish_for(&mut publisher, &message, None, &mut batch, done);
         batch.flush();
+        let metrics = &context.harbour.metrics.http;
+        metrics.publish_to_deliver.add(began.elapsed(), 1);
+        if let Ok(published) = &published {
+            context.note("http", &message, published);
+        }
         (published.map_err(publish_failure)?, stored)
     };
     let mut answer = answer::empty();

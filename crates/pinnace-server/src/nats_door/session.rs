@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,6 +22,8 @@ use super::permit::Permit;
 use super::sink::Subscription;
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
+use crate::message_log::Origin;
+use crate::metrics::SAMPLE;
 
 /// The reference server whose behaviour clients may count on; `docs/formats/nats.md` says why.
 const REFERENCE_VERSION: &str = "2.15.1";
@@ -46,6 +49,18 @@ pub(super) struct Session {
     told_connected: bool,
     subscriptions: HashMap<Box<[u8]>, Entry>,
     pub(super) batch: Batch,
+    /// A receiver wanted a pause when the batch was flushed before its end.
+    behind: bool,
+    counts: Counts,
+}
+
+/// What happened since the counts were last folded into the server's.
+#[derive(Default)]
+struct Counts {
+    messages: u64,
+    refused: u64,
+    batches: u32,
+    durable: u32,
 }
 
 struct Entry {
@@ -77,7 +92,44 @@ impl Session {
             told_connected: false,
             subscriptions: HashMap::new(),
             batch: Batch::default(),
+            behind: false,
+            counts: Counts::default(),
         }
+    }
+
+    /// When a batch begins whose times are taken.
+    pub(super) fn sample(&mut self) -> Option<Instant> {
+        self.counts.batches = self.counts.batches.wrapping_add(1);
+        (self.counts.batches % SAMPLE == 1).then(Instant::now)
+    }
+
+    /// A batch has been carried out and written: adds what it did to the server's counts.
+    pub(super) fn fold(&mut self, began: Option<Instant>) {
+        let metrics = &self.harbour.metrics.nats;
+        let messages = std::mem::take(&mut self.counts.messages);
+        metrics.received_messages.add(messages);
+        metrics
+            .refused_publishes
+            .add(std::mem::take(&mut self.counts.refused));
+        if let Some(began) = began.filter(|_| messages > 0) {
+            metrics.publish_to_deliver.add(began.elapsed(), messages);
+        }
+    }
+
+    /// Sends on what was delivered; true when a receiver is so far behind that it wants a pause.
+    pub(super) fn flush(&mut self) -> bool {
+        let behind = self.batch.flush() | self.behind;
+        self.behind = false;
+        behind
+    }
+
+    /// Sends on what was delivered while more is to come.
+    pub(super) fn flush_within(&mut self) {
+        self.behind |= self.batch.flush();
+    }
+
+    pub(super) fn received_bytes(&self, count: usize) {
+        self.harbour.metrics.nats.received_bytes.add(count as u64);
     }
 
     /// The first line of every conversation.
@@ -213,7 +265,8 @@ impl Session {
     }
 
     fn publish(&mut self, message: &Message<'_>) {
-        let is_valid = topic::is_valid_topic(message.topic);
+        let is_valid =
+            self.publisher.is_latest(message.topic) || topic::is_valid_topic(message.topic);
         // What is malformed is dropped without a word, as by the reference; what only we refuse is said.
         let is_told = self.connect.pedantic && (!is_valid || topic::has_wildcards(message.topic));
         if is_told || (!is_valid && topic::exceeds_limits(message.topic)) {
@@ -231,13 +284,33 @@ impl Session {
         }
         let skip = (!self.connect.echo).then_some(self.connection);
         let harbour = &self.harbour;
+        let durable = &mut self.counts.durable;
+        // Made only for a message that is stored.
         let done = || {
+            *durable = durable.wrapping_add(1);
+            let began = (*durable % SAMPLE == 1).then(Instant::now);
             message
                 .reply
-                .map(|reply| acknowledgement(harbour, reply.into()))
+                .map(|reply| acknowledgement(harbour, reply.into(), began))
         };
         let published =
             harbour.publish_for(&mut self.publisher, message, skip, &mut self.batch, done);
+        match &published {
+            Ok(published) => {
+                self.counts.messages += 1;
+                if let Some(log) = &self.harbour.message_log
+                    && !published.duplicate
+                {
+                    let origin = Origin {
+                        door: "nats",
+                        client: self.connect.name.as_deref(),
+                        address: self.address,
+                    };
+                    log.note(origin, message, published.seq);
+                }
+            }
+            Err(_) => self.counts.refused += 1,
+        }
         match published {
             Ok(published) if published.live == 0 && published.queues == 0 => {
                 self.nobody_listens(message);
@@ -367,11 +440,17 @@ fn nonce() -> String {
 }
 
 /// What answers a durable publish with a reply subject once it is synced.
-fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>) -> Done {
+/// `began` is when it was read, for those whose times are taken.
+fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>, began: Option<Instant>) -> Done {
     let harbour = harbour.clone();
     Box::new(move |stored| match stored {
-        Ok(seq) => harbour.publish_bytes(&reply, format!("{{\"seq\":{seq}}}").as_bytes()),
-        Err(error) => harbour.publish_bytes(&reply, &refusal(&error)),
+        Ok(seq) => {
+            harbour.answer(&reply, format!("{{\"seq\":{seq}}}").as_bytes());
+            if let Some(began) = began {
+                harbour.metrics.nats.publish_to_ack.add(began.elapsed(), 1);
+            }
+        }
+        Err(error) => harbour.answer(&reply, &refusal(&error)),
     })
 }
 

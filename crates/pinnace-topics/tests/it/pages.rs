@@ -135,3 +135,36 @@ fn a_live_subscription_is_told_the_number_of_a_kept_message() {
     }
     assert_eq!(*numbers.0.lock().unwrap(), [Some(1), None, Some(2)]);
 }
+
+#[test]
+fn an_overview_adds_up_and_names_the_fullest() {
+    let (broker, _) = open(&TwinDisk::new(), small());
+    for (topic, count) in [("a", 1), ("b", 3), ("c", 2), ("idle", 0)] {
+        create(&broker, topic, "q");
+        let mut publisher = broker.publisher();
+        for _ in 0..count {
+            publish(&mut publisher, topic, b"12345");
+        }
+    }
+    create(&broker, "*", "all");
+    settled(&broker);
+    let before = broker.overview(9).syncs;
+    assert!(before.counts.iter().sum::<u64>() > 0 && before.total_us < 60_000_000);
+    take(&broker, "b", "q", 1);
+    let overview = broker.overview(2);
+    assert_eq!(
+        (overview.queues, overview.waiting, overview.stored_messages),
+        (5, 5, 5)
+    );
+    assert_eq!(overview.waiting_bytes, 5 * 6);
+    assert_eq!(overview.oldest_us, Some(1_700_000_000_000_000));
+    let fullest: Vec<_> = overview.fullest.iter().map(|q| q.messages).collect();
+    assert_eq!(fullest, [2, 2]);
+    assert_eq!(
+        broker.overview(9).fullest.len(),
+        3,
+        "empty ones are left out"
+    );
+    assert!(overview.syncs.counts.iter().sum::<u64>() > before.counts.iter().sum());
+    assert_eq!((overview.log_segments, overview.dropped), (1, 0));
+}

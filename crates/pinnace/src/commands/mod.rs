@@ -84,7 +84,7 @@ enum Command {
     /// Show it all on this machine: a server, three clients, a report
     Demo(demo::Arguments),
     /// Run the server
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Run a storage benchmark here and report
     Bench(Box<bench::Arguments>),
     /// One client of `bench --clients`, started by it
@@ -120,7 +120,9 @@ impl Context<'_> {
 
     /// Starts logging for a command that has nothing of its own to log.
     pub(crate) fn log_warnings(&self) -> Result<()> {
-        crate::logging::start(self.log.as_deref(), "warn", None)
+        let format = crate::logging::Format::Text;
+        crate::logging::start(self.log.as_deref(), "warn", format, None)?;
+        Ok(())
     }
 }
 
@@ -139,7 +141,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<u8> {
     };
     match command {
         Command::Demo(arguments) => demo::run(&arguments, &context),
-        Command::Serve(arguments) => serve::run(arguments, context),
+        Command::Serve(arguments) => serve::run(*arguments, context),
         Command::Bench(arguments) => bench::run(*arguments, context),
         Command::BenchClient => fleet::serve(output),
         Command::Runs(arguments) => runs::run(arguments, &context),

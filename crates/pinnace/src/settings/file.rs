@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::failure::{Failure, Result, nearest};
 
@@ -39,6 +40,8 @@ struct Server {
     exit_when_idle: Option<Scalar>,
     report: Option<Scalar>,
     log_file: Option<Scalar>,
+    log_format: Option<Scalar>,
+    message_log: MessageLog,
     ready_file: Option<Scalar>,
     expose_without_authentication: Option<Scalar>,
     nats_advertise: Option<Scalar>,
@@ -93,6 +96,16 @@ pub(crate) struct PermissionsEntry {
 pub(crate) struct RulesEntry {
     pub(crate) allow: Option<Vec<Scalar>>,
     pub(crate) deny: Vec<Scalar>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct MessageLog {
+    file: Option<Scalar>,
+    patterns: Vec<Scalar>,
+    payload: Option<Scalar>,
+    size: Option<Scalar>,
+    keep: Option<Scalar>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -178,12 +191,27 @@ fn flatten<T: Serialize>(
     values: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     let json = serde_json::to_value(part).map_err(Failure::failed)?;
-    for (key, value) in json.as_object().into_iter().flatten() {
-        if let Ok(Some(scalar)) = serde_json::from_value::<Option<Scalar>>(value.clone()) {
-            values.insert(format!("{section}.{key}"), scalar.0);
-        }
-    }
+    flatten_value(section, &json, values);
     Ok(())
+}
+
+/// Sections within a section have keys with more dots; lists are texts with commas.
+fn flatten_value(key: &str, value: &Value, values: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(parts) => {
+            for (name, part) in parts {
+                flatten_value(&format!("{key}.{name}"), part, values);
+            }
+        }
+        Value::String(text) => {
+            values.insert(key.to_owned(), text.clone());
+        }
+        Value::Array(items) if !items.is_empty() => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            values.insert(key.to_owned(), items.join(","));
+        }
+        _ => {}
+    }
 }
 
 fn explain(path: &Path, error: &serde_saphyr::Error) -> Failure {
@@ -219,12 +247,14 @@ mod tests {
     #[test]
     fn values_keep_the_text_a_person_wrote() {
         let file = check(
-            "server: {http: 0.0.0.0:7420}\nclient:\n  heartbeat: 5\njob:\n  min_free: 5%\n  \
+            "server:\n  http: 0.0.0.0:7420\n  message_log: {file: m.log, patterns: [a.*, 7]}\nclient:\n  heartbeat: 5\njob:\n  min_free: 5%\n  \
              direct: true\n  name: no\n  workers:\n    - {path: /mnt/a, chunk_size: 10M}\n",
         )
         .unwrap();
         for (key, text) in [
             ("server.http", "0.0.0.0:7420"),
+            ("server.message_log.file", "m.log"),
+            ("server.message_log.patterns", "a.*,7"),
             ("client.heartbeat", "5"),
             ("job.min_free", "5%"),
             ("job.direct", "true"),

@@ -144,7 +144,7 @@ impl Layers {
 }
 
 /// Every setting there is.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 37] = [
     "client.heartbeat",
     "client.id",
     "client.monitor",
@@ -165,6 +165,12 @@ const KEYS: [&str; 31] = [
     "server.expose_without_authentication",
     "server.http",
     "server.log_file",
+    "server.log_format",
+    "server.message_log.file",
+    "server.message_log.keep",
+    "server.message_log.patterns",
+    "server.message_log.payload",
+    "server.message_log.size",
     "server.nats",
     "server.nats_advertise",
     "server.nats_limits.auth_timeout",
@@ -192,7 +198,7 @@ fn variable_name(key: &str) -> String {
 
 fn flag_name(key: &str) -> String {
     let name = key.split_once('.').map_or(key, |(_, name)| name);
-    format!("--{}", name.replace('_', "-"))
+    format!("--{}", name.replace(['_', '.'], "-"))
 }
 
 /// `./pinnace.yaml`, then the user's and the system's configuration folders.
@@ -230,10 +236,12 @@ mod tests {
                 ("PINNACE_SERVER_HTTP", "c"),
                 ("PINNACE_SERVER", "d"),
                 ("PINNACE_RUN_TIME", ""),
+                ("PINNACE_SERVER_MESSAGE_LOG_PAYLOAD", "head"),
             ],
         );
         layers
             .flag("client.server", Some("e"))
+            .flag("server.message_log.keep", Some(3))
             .flag("job.name", None::<&str>);
         let check = |key: &str, value: &str, origin: &str| {
             let (got, from) = layers.get(key).unwrap();
@@ -246,6 +254,12 @@ mod tests {
         check("client.server", "e", "--server");
         check("server.http", "c", "PINNACE_SERVER_HTTP");
         check("server.nats", "a", "p.yaml");
+        check("server.message_log.keep", "3", "--message-log-keep");
+        check(
+            "server.message_log.payload",
+            "head",
+            "PINNACE_SERVER_MESSAGE_LOG_PAYLOAD",
+        );
         check("job.run_time", "9s", "p.yaml");
         check("job.file_size", "64M", "default");
         assert_eq!(layers.get("job.name"), None);

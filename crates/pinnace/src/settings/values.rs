@@ -11,7 +11,7 @@ use super::layers::Layers;
 use crate::failure::Result;
 
 impl Layers {
-    fn parsed<T, E: std::fmt::Display>(
+    pub(crate) fn parsed<T, E: std::fmt::Display>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> std::result::Result<T, E>,

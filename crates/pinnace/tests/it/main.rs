@@ -8,15 +8,19 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod api;
 mod bench;
 mod bench_server;
 mod command_line;
 mod demo;
 mod doors;
+mod drain;
 mod http;
 mod kill;
 mod leases;
 mod lifecycle;
+mod logs;
+mod metrics;
 mod nats;
 mod nats_access;
 mod runs;
