@@ -27,6 +27,13 @@ impl Conf {
         Ok(Self(block))
     }
 
+    /// The port it asks for, if any; -1 is any free one.
+    pub(crate) fn port(&self) -> Option<i64> {
+        let listen = self.0.get("listen").map(text);
+        let listen = listen.and_then(|at| at.rsplit_once(':').and_then(|(_, p)| p.parse().ok()));
+        listen.or_else(|| self.0.get("port").and_then(|port| text(port).parse().ok()))
+    }
+
     /// The same settings as Pinnace's configuration file; JSON is YAML.
     pub(crate) fn pinnace(&self) -> Result<String> {
         let mut limits = Map::new();
@@ -35,8 +42,10 @@ impl Conf {
             match key.as_str() {
                 // Where to listen and where to log is said by flags.
                 "port" | "host" | "net" | "listen" | "debug" | "trace" => {}
-                // The reference announces an older key: the same limit.
-                "max_payload" | "max_control_line" | "max_connections" | "ping_interval" => {
+                "max_payload" | "max_control_line" => {
+                    limits.insert(key.clone(), Value::from(size(&text(value))?));
+                }
+                "max_connections" | "ping_interval" => {
                     limits.insert(key.clone(), Value::from(text(value)));
                 }
                 "max_subscriptions" | "max_subs" => {
@@ -68,6 +77,24 @@ fn text(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A number with one of the reference's endings, in bytes: `K` is 1000 there, `KB` and `KiB` are 1024.
+fn size(text: &str) -> Result<String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits
+        .trim()
+        .parse()
+        .with_context(|| format!("the size {text}"))?;
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1_000,
+        "kb" | "ki" | "kib" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" | "mi" | "mib" => 1 << 20,
+        other => bail!("a size in `{other}` has no meaning in Pinnace"),
+    };
+    Ok((number * factor).to_string())
 }
 
 fn authorization(
@@ -248,6 +275,10 @@ mod tests {
                 json!({"server": {"nats_limits": {"max_payload": "1024", "pings_unanswered_max": "3"}}}),
             ),
             (
+                "max_payload: 128KB",
+                json!({"server": {"nats_limits": {"max_payload": "131072"}}}),
+            ),
+            (
                 "authorization { token: \"s3cr:et\" }\n",
                 json!({"server": {"auth": {"token": "s3cr:et"}}}),
             ),
@@ -265,6 +296,11 @@ mod tests {
             let found: Value = serde_json::from_str(&conf.pinnace().unwrap()).unwrap();
             assert_eq!(found, ours, "{text}");
         }
+        assert_eq!(
+            Conf::parse("listen: 127.0.0.1:-1").unwrap().port(),
+            Some(-1)
+        );
+        assert_eq!(Conf::parse("port: 4222").unwrap().port(), Some(4222));
     }
 
     #[test]

@@ -6,14 +6,17 @@
 // Tooling whose purpose is to tell somebody something.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+mod clients;
 mod conf;
 mod differences;
 mod differential;
+mod launcher;
 mod normal;
 mod play;
 mod reference;
 mod script;
 mod servers;
+mod suite;
 mod unread;
 mod wire;
 
@@ -27,7 +30,10 @@ const NOT_RUN: u8 = 77;
 
 const HELP: &str = "\
 conformance differential [PART]            scripts/ to the reference server and to Pinnace, compared
-conformance differential PART --reference  what the reference answers";
+conformance differential PART --reference  what the reference answers
+conformance async-nats [--write]           the tests of the async-nats crate against Pinnace
+conformance clients                        smoke programs in four languages against Pinnace
+nats-server …                              under this name: Pinnace with the reference's flags and log";
 
 /// Something a step needs is not on this machine.
 #[derive(Debug)]
@@ -48,8 +54,14 @@ impl std::fmt::Display for NotRun {
 impl std::error::Error for NotRun {}
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match command(&words) {
+    let mut words = std::env::args();
+    let called = words.next().unwrap_or_default();
+    let words: Vec<String> = words.collect();
+    let done = match Path::new(&called).file_name() {
+        Some(name) if name == "nats-server" => launcher::run(&words),
+        _ => command(&words),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<NotRun>() => {
             eprintln!("not run: {error}");
@@ -81,6 +93,9 @@ fn command(words: &[String]) -> Result<()> {
                 differential::run(own, &programs, only)
             }
         }
+        Some("async-nats") => suite::run(own, &target, &pinnace(root)?, switch("--write")),
+        Some("clients") => clients::run(own, &target, &pinnace(root)?),
+        Some("scribe") => launcher::write_log(&words[1..]),
         None => {
             println!("{HELP}");
             Ok(())
@@ -91,23 +106,29 @@ fn command(words: &[String]) -> Result<()> {
 
 /// The program of this workspace, built if it has to be.
 fn pinnace(root: &Path) -> Result<PathBuf> {
+    executable(root, &["--package", "pinnace"], "pinnace")
+}
+
+/// Builds what `words` name and says where the program `name` is.
+fn executable(folder: &Path, words: &[&str], name: &str) -> Result<PathBuf> {
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", "pinnace"])
+        .args(["build", "--quiet"])
+        .args(words)
         .args(["--message-format", "json-render-diagnostics"])
-        .current_dir(root)
+        .current_dir(folder)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .context("cargo cannot be run")?;
     if !built.status.success() {
-        bail!("pinnace does not build");
+        bail!("{name} does not build");
     }
     let said = String::from_utf8(built.stdout)?;
-    let executable = said.lines().rev().find_map(|line| {
+    let found = said.lines().rev().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let name = message["target"]["name"].as_str()?;
+        let built = message["target"]["name"].as_str()?;
         let path = message["executable"].as_str()?;
-        (name == "pinnace").then(|| PathBuf::from(path))
+        (built == name).then(|| PathBuf::from(path))
     });
-    executable.context("cargo named no program of pinnace")
+    found.with_context(|| format!("cargo built no program {name}"))
 }

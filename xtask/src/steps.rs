@@ -105,6 +105,8 @@ fn steps(nextest: bool) -> Vec<Step> {
         Step::cargo("tidy", &["xtask", "tidy"]),
         Step::cargo("tests", tests),
         conformance("reference", "differential"),
+        conformance("async-nats", "async-nats"),
+        conformance("clients", "clients"),
         Step::cargo("doctests", &["test", "--workspace", "--doc", "--quiet"]),
         documentation,
     ]

@@ -7,15 +7,20 @@ use pinnace_proto::api::{
 use pinnace_proto::run::RunRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{Request, Response, StatusCode};
+use ureq::middleware::MiddlewareNext;
+use ureq::{Agent, Body, SendBody};
 
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, REQUEST_TIMEOUT};
+use crate::login::Login;
 
 /// A server, by its URL.
 #[derive(Clone, Debug)]
 pub struct Api {
+    /// Without the login.
     base: String,
+    login: Option<Login>,
     agent: Agent,
 }
 
@@ -81,22 +86,39 @@ pub struct Fetched {
 }
 
 impl Api {
-    /// For the server at `url`, such as `http://127.0.0.1:7420`. Does not connect yet.
+    /// For the server at `url`, such as `http://127.0.0.1:7420` or `http://USER:PASSWORD@HOST:7420`. Does not
+    /// connect yet.
     pub fn new(url: &str) -> Result<Self, ApiError> {
-        let base = url.trim_end_matches('/');
-        let host = base.strip_prefix("http://").filter(|host| !host.is_empty());
-        if host.is_none_or(|host| host.contains(['/', ' ', '?'])) {
-            return Err(ApiError::BadUrl(url.to_owned()));
+        let whole = url.trim_end_matches('/').strip_prefix("http://");
+        let (login, host) = Login::split(whole.unwrap_or_default());
+        if host.is_empty() || host.contains(['/', ' ', '?']) {
+            // A login that was mistyped is shown to nobody.
+            let shown = match (&login, whole) {
+                (Some(_), Some(_)) => format!("http://…@{host}"),
+                _ => url.to_owned(),
+            };
+            return Err(ApiError::BadUrl(shown));
         }
+        let authorization = login.as_ref().map(Login::authorization);
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(REQUEST_TIMEOUT))
             .proxy(None)
+            .middleware(
+                move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
+                    let value = authorization.as_deref().and_then(|text| text.parse().ok());
+                    if let Some(value) = value {
+                        request.headers_mut().insert(AUTHORIZATION, value);
+                    }
+                    next.handle(request)
+                },
+            )
             .build()
             .new_agent();
         Ok(Self {
-            base: base.to_owned(),
+            base: format!("http://{host}"),
+            login,
             agent,
         })
     }
@@ -119,8 +141,16 @@ impl Api {
     }
 
     /// Address of the NATS door as this client reaches it: the port of the server, and its host
-    /// too when it listens on all of them.
+    /// too when it listens on all of them. The login of this client stands before it.
     pub fn nats_address(&self) -> Result<String, ApiError> {
+        let address = self.nats_host_and_port()?;
+        Ok(match &self.login {
+            Some(login) => login.at(&address),
+            None => address,
+        })
+    }
+
+    fn nats_host_and_port(&self) -> Result<String, ApiError> {
         let nats = self.info()?.nats;
         let address: std::net::SocketAddr = nats
             .parse()
@@ -344,6 +374,7 @@ mod tests {
             "http://127.0.0.1:7420",
             "http://[::1]:7420/",
             "http://lab-1",
+            "http://a:b@lab-1:7420",
         ] {
             assert!(Api::new(good).is_ok(), "{good}");
         }
@@ -354,9 +385,16 @@ mod tests {
             "http://",
             "http://a/b",
             "ftp://a",
+            "http://a:secret@",
         ] {
-            assert!(matches!(Api::new(bad), Err(ApiError::BadUrl(_))), "{bad}");
+            let error = Api::new(bad).unwrap_err();
+            assert!(matches!(error, ApiError::BadUrl(_)), "{bad}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
+        assert_eq!(
+            Api::new("http://a:b@lab-1/").unwrap().base(),
+            "http://lab-1"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod courier;
 mod limits;
+mod login;
 pub mod messages;
 mod spool;
 

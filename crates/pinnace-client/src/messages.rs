@@ -6,6 +6,7 @@ use async_nats::{Client, ConnectOptions, Subscriber};
 use tokio_stream::StreamExt;
 
 use crate::limits::{CONNECT_TIMEOUT, RETRY_PAUSE_MAX};
+use crate::login::Login;
 
 /// A connection to the NATS door that is re-made by itself when it breaks.
 #[derive(Clone)]
@@ -45,14 +46,17 @@ pub enum Change {
 }
 
 impl Messages {
-    /// Connects as `name`; `changed` is told of every break and return.
+    /// Connects to `[LOGIN@]HOST:PORT` as `name`; `changed` is told of every break and return.
     pub async fn connect(
         address: &str,
         name: &str,
         changed: impl Fn(Change) + Send + Sync + 'static,
     ) -> Result<Self, MessagesError> {
         let changed = std::sync::Arc::new(changed);
-        let options = ConnectOptions::new()
+        let (login, address) = Login::split(address);
+        let options = login
+            .as_ref()
+            .map_or_else(ConnectOptions::new, Login::options)
             .name(name)
             .connection_timeout(CONNECT_TIMEOUT)
             .ignore_discovered_servers()

@@ -106,13 +106,23 @@ fn findings(root: &Path) -> Result<Vec<Finding>> {
             findings.extend(heads::check(file));
             findings.extend(forbidden::check(file));
         }
-        // `peers/` is a workspace of its own and keeps its versions itself.
-        if file.path.ends_with("/Cargo.toml") && !file.text.contains("[workspace]") {
+        if file.path.ends_with("/Cargo.toml") && !is_apart(file, &files) {
             findings.extend(manifests::check(file));
         }
     }
     findings.sort();
     Ok(findings)
+}
+
+/// Whether a manifest belongs to a workspace of its own, such as `peers/`, which keeps its versions itself.
+fn is_apart(manifest: &File, files: &[File]) -> bool {
+    let mut workspaces = files.iter().filter(|file| {
+        file.path.ends_with("/Cargo.toml") && file.text.lines().any(|line| line == "[workspace]")
+    });
+    workspaces.any(|workspace| {
+        let folder = workspace.path.trim_end_matches("Cargo.toml");
+        manifest.path.starts_with(folder)
+    })
 }
 
 /// All files git knows or would add, as far as they are text.
@@ -160,6 +170,19 @@ mod tests {
                 .any(|file| file.path == "xtask/src/tidy/mod.rs")
         );
         assert!(files.iter().any(|file| file.path == "Cargo.toml"));
+    }
+
+    #[test]
+    fn a_workspace_of_its_own_keeps_its_versions() {
+        let files = [
+            ("Cargo.toml", "[workspace]\n"),
+            ("a/Cargo.toml", "[package]\n"),
+            ("b/Cargo.toml", "[workspace]\n"),
+            ("b/c/Cargo.toml", "[package]\n"),
+        ];
+        let files = files.map(|(path, text)| File::of(path, text));
+        let apart: Vec<bool> = files.iter().map(|file| is_apart(file, &files)).collect();
+        assert_eq!(apart, [false, false, true, true]);
     }
 
     #[test]

@@ -184,3 +184,30 @@ fn a_socket_may_do_what_its_request_may() {
         }
     }
 }
+
+#[test]
+fn the_command_line_says_who_it_is_in_the_url() {
+    let server = Server::configured(USERS);
+    let here = server.folder.path();
+    let url = |login: &str| format!("http://{login}@{}", server.http);
+    for (login, arguments, code) in [
+        ("admin:all", &["topics"][..], 0),
+        ("t0ken", &["topics"], 0),
+        ("admin:al", &["topics"], 6),
+        ("narrow:n", &["pub", "ok.a", "hi"], 0),
+        ("narrow:n", &["pub", "a", "hi"], 6),
+    ] {
+        let url = url(login);
+        let done = run(here, &[&["--server", &url], arguments].concat());
+        assert_eq!(done.code, code, "{login} {done:?}");
+        assert!(!done.stderr.contains(login), "{done:?}");
+    }
+    let place = here.to_str().unwrap();
+    let bench = ["bench", "--path", place, "--id", "alpha", "--run-time=2s"];
+    let sizes = ["--chunk-size=64k", "--file-size=1M", "--rate=8M"];
+    let url = url("admin:all");
+    run(here, &[&["--server", &url], &bench[..], &sizes].concat()).expect(0, &[]);
+    let token = [("Authorization", "Bearer t0ken")];
+    let runs = server.http("GET", "/-/runs", &token, b"").json();
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 1, "{runs}");
+}

@@ -1,0 +1,1 @@
+//! Holds nothing itself: its tests are those of async-nats.
