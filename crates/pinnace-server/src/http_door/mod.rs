@@ -6,22 +6,22 @@
 mod answer;
 mod authenticate;
 mod body;
-mod envelope;
+pub(crate) mod envelope;
 mod events;
 mod feed;
-mod fetch;
+pub(crate) mod fetch;
 mod frames;
 mod line;
-mod path;
+pub(crate) mod path;
 mod queue_stream;
-mod queues;
-mod request;
+pub(crate) mod queues;
+pub(crate) mod request;
 mod routes;
 mod runs;
 mod socket;
 mod stream;
 mod system;
-mod topics;
+pub(crate) mod topics;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -42,7 +42,8 @@ use crate::limits::{
     DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
 };
 use crate::metrics::Metrics;
-use answer::{Answer, Failure};
+use answer::Answer;
+pub(crate) use answer::Failure;
 use feed::{Feed, Form};
 use line::{Line, Socket};
 use path::Route;

@@ -20,6 +20,7 @@ mod lifecycle;
 mod metrics;
 mod nats;
 mod nats_access;
+mod requests;
 mod runs;
 mod sockets;
 mod storage;
