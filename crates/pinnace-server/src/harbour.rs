@@ -209,11 +209,7 @@ impl Harbour {
     ) -> Result<Published, PublishError> {
         let id = message_id(message.headers);
         loop {
-            let published = match id {
-                None => publisher.publish(message, skip_owner, batch, done()),
-                Some(id) => publisher.publish_once(message, id, skip_owner, batch, done()),
-            };
-            match published {
+            match publisher.publish_with(message, id, skip_owner, batch, &mut done) {
                 Err(PublishError::Store(StoreError::Busy)) => {
                     // Receivers have what was delivered so far while this one waits.
                     batch.flush();

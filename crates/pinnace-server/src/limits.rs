@@ -67,7 +67,12 @@ pub const PENDING_BYTES_MAX: usize = 64 << 20;
 /// bytes: what one read of messages becomes, with room for longer heads.
 pub const OUTBOX_BYTES_KEPT: usize = 256 << 10;
 /// A publisher pauses while a receiver is further behind than this, bytes.
-pub const PENDING_BYTES_PAUSE: usize = 8 << 20;
+pub const PENDING_BYTES_PAUSE: usize = 2 << 20;
+/// A receiver whose socket took nothing for this long is stuck; publishers do not pause for it.
+pub const STUCK_AFTER: Duration = Duration::from_millis(200);
+/// Bytes of messages for which a batch is flushed before its operations are all carried out, so that
+/// many receivers of one publisher do not fill memory.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Longest such pause; after it the publisher goes on.
 pub const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// Subscriptions of one connection.

@@ -46,6 +46,8 @@ pub struct Batch {
     touched: Vec<Arc<dyn Flush>>,
     /// Length at which doubles are removed.
     sweep_at: usize,
+    /// Bytes of the messages that were delivered into it.
+    bytes: usize,
 }
 
 impl Batch {
@@ -66,13 +68,26 @@ impl Batch {
         self.touched.push(connection);
     }
 
+    /// Counts bytes that a sink took.
+    #[inline]
+    pub fn add_bytes(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Bytes that sinks took since the last flush.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Flushes each touched connection once and forgets them. True when any of them is so far behind
     /// that the publisher should pause.
     pub fn flush(&mut self) -> bool {
         if self.touched.len() > 1 {
             self.sweep();
         }
-        self.sweep_at = 0;
+        (self.sweep_at, self.bytes) = (0, 0);
         let mut behind = false;
         for connection in self.touched.drain(..) {
             behind |= connection.flush();

@@ -74,7 +74,14 @@ impl Publisher {
         batch: &mut Batch,
         done: Option<Done>,
     ) -> Result<Published, PublishError> {
-        self.publish_as(message, None, skip_owner, batch, done)
+        self.publish_with(message, None, skip_owner, batch, || done)
+    }
+
+    /// Whether this is the topic that was published to last, so that it need not be looked at again.
+    #[must_use]
+    #[inline]
+    pub fn is_latest(&self, topic: &[u8]) -> bool {
+        self.last.as_ref().is_some_and(|set| *set.topic == *topic)
     }
 
     /// Like `publish`, for a message with an identity: a repetition within the window of
@@ -91,21 +98,22 @@ impl Publisher {
         batch: &mut Batch,
         done: Option<Done>,
     ) -> Result<Published, PublishError> {
-        let (bytes, max_bytes) = (id.len(), IDENTITY_BYTES_MAX);
-        if bytes == 0 || bytes > max_bytes {
-            return Err(PublishError::InvalidIdentity { bytes, max_bytes });
-        }
-        self.publish_as(message, Some(id), skip_owner, batch, done)
+        self.publish_with(message, Some(id), skip_owner, batch, || done)
     }
 
+    /// `publish_once` with an identity and `publish` without; `done` is made only for a message that
+    /// a queue takes.
+    ///
+    /// # Errors
+    /// Those of `publish_once`.
     #[inline]
-    fn publish_as(
+    pub fn publish_with(
         &mut self,
         message: &Message<'_>,
         id: Option<&[u8]>,
         skip_owner: Option<u64>,
         batch: &mut Batch,
-        done: Option<Done>,
+        done: impl FnOnce() -> Option<Done>,
     ) -> Result<Published, PublishError> {
         let generation = self.inner.core.routes.generation();
         if generation != self.generation {
@@ -128,7 +136,7 @@ impl Publisher {
             });
         }
         let set = Arc::clone(set);
-        match store(&self.inner, set, self.generation, message, id, done)? {
+        match store(&self.inner, set, self.generation, message, id, done())? {
             Outcome::New { set, seq } => Ok(Published {
                 live: match seq {
                     Some(seq) => set.deliver_kept(message, seq, skip_owner, batch),
@@ -207,6 +215,11 @@ fn store(
     let published_us = (core.clock)();
     let window_us = core.options.identity_window_us;
     let key = id.map(|id| identity::key(message.topic, id));
+    let (id_bytes, max_bytes) = (id.map_or(1, <[u8]>::len), IDENTITY_BYTES_MAX);
+    if id_bytes == 0 || id_bytes > max_bytes {
+        let bytes = id_bytes;
+        return Err(PublishError::InvalidIdentity { bytes, max_bytes });
+    }
     let mut guard = core.lock();
     let state = &mut *guard;
     if let Some(key) = &key

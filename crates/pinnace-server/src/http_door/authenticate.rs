@@ -4,7 +4,7 @@
 //! that caller about the rest. A header that was right is not checked anew while its connection lasts: a
 //! hashed password takes a tenth of a second.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,14 +38,7 @@ pub(super) fn admit<B>(
     if !is_permitted(&caller, route, request.method()) {
         return Err(Failure::forbidden());
     }
-    Ok(Context {
-        harbour: context.harbour.clone(),
-        caller,
-        recognised: Mutex::default(),
-        publisher: Arc::clone(&context.publisher),
-        line: Arc::clone(&context.line),
-        upgraded: Arc::clone(&context.upgraded),
-    })
+    Ok(context.of(caller))
 }
 
 /// Probes have no credentials, and learn nothing that needs any.
@@ -67,6 +60,12 @@ fn is_permitted(caller: &Caller, route: &Route, method: &Method) -> bool {
         }
         Route::Topic(topic) | Route::Queue(topic, _) => {
             caller.may(Action::SubscribeTo(topic.as_bytes(), None))
+        }
+        // A stream withholds nothing, so what is denied in part is denied.
+        Route::Pattern(pattern) => {
+            let pattern = pattern.as_bytes();
+            caller.may(Action::SubscribeTo(pattern, None))
+                && caller.withheld(pattern, None).is_none()
         }
     }
 }

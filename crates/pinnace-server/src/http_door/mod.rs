@@ -68,6 +68,18 @@ impl Context {
         let feed = Feed::new(form, self.line.clone(), &self.harbour);
         Arc::new(feed)
     }
+
+    /// The same for one request, whose caller said who it is.
+    fn of(&self, caller: Caller) -> Self {
+        Self {
+            harbour: self.harbour.clone(),
+            caller,
+            recognised: Mutex::default(),
+            publisher: self.publisher.clone(),
+            line: self.line.clone(),
+            upgraded: self.upgraded.clone(),
+        }
+    }
 }
 
 /// Accepts until the server stops, then lets open requests end.

@@ -54,6 +54,8 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
 
 /// A conversation that begins once the connection is no longer HTTP.
 pub(super) struct Conversation {
+    /// Who asked for it.
+    caller: Caller,
     upgrade: OnUpgrade,
     live: Live,
     feed: Arc<Feed>,
@@ -104,6 +106,7 @@ pub(super) fn open(
     }
     let wild = pinnace_topics::topic::has_wildcards(pattern.as_bytes());
     let conversation = Conversation {
+        caller: context.caller.clone(),
         upgrade,
         live,
         feed,
@@ -314,7 +317,8 @@ impl Inbound<'_> {
             return Err(End::Close(Close(CloseCode::Policy, reason)));
         };
         if !self.caller.may(Action::PublishTo(topic.as_bytes())) {
-            return Err(End::Close(Close(CloseCode::Policy, "forbidden".to_owned())));
+            let reason = "forbidden".to_owned();
+            return Err(End::Close(Close(CloseCode::Policy, reason)));
         }
         let message = pinnace_topics::Message {
             topic: topic.as_bytes(),

@@ -17,10 +17,10 @@ use super::close::Close;
 use super::outbox::Outbox;
 use super::session::Session;
 use crate::harbour::Harbour;
-use crate::limits::{LINGER, PAUSE_MAX, READ_BYTES};
+use crate::limits::{BATCH_BYTES_MAX, LINGER, PAUSE_MAX, READ_BYTES};
 
 thread_local! {
-    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 2 * READ_BYTES]);
 }
 
 /// Serves one connection to its end.
@@ -33,10 +33,6 @@ pub(super) async fn run(stream: TcpStream, address: SocketAddr, harbour: Arc<Har
         return;
     }
     let outbox = Arc::new(Outbox::new(stream, &harbour));
-    let writer = tokio::spawn({
-        let outbox = outbox.clone();
-        async move { outbox.drain_when_blocked().await }
-    });
     let mut session = Session::new(harbour.clone(), address, outbox.clone());
     session.greet();
     outbox.flush();
@@ -53,7 +49,6 @@ pub(super) async fn run(stream: TcpStream, address: SocketAddr, harbour: Arc<Har
         "connection closed"
     );
     say_farewell(&outbox, close.error.as_deref()).await;
-    writer.abort();
 }
 
 /// Reads and carries out operations until something ends the connection.
@@ -83,13 +78,18 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
                     Ok(false) => {}
                     Err(close) => return close,
                 }
-                let behind = session.batch.flush();
+                let behind = session.flush();
                 session.fold(began);
                 if behind {
-                    // A receiver is far behind: its publisher gives it a moment.
-                    let _ = timeout(PAUSE_MAX, harbour.drained.notified()).await;
+                    pause(outbox, harbour).await;
                 }
                 outbox.flush();
+            }
+            ready = outbox.socket().writable(), if outbox.is_blocked() => {
+                if ready.is_err() {
+                    return closed("write error");
+                }
+                outbox.resume();
             }
             () = outbox.attention.notified() => {
                 for sid in outbox.used_up() {
@@ -131,6 +131,25 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
     }
 }
 
+/// A receiver is far behind: its publisher gives it a moment, and its own receiving goes on.
+async fn pause(outbox: &Outbox, harbour: &Harbour) {
+    let over = tokio::time::sleep(PAUSE_MAX);
+    let drained = harbour.drained.notified();
+    tokio::pin!(over, drained);
+    loop {
+        tokio::select! {
+            () = &mut over => return,
+            () = &mut drained => return,
+            ready = outbox.socket().writable(), if outbox.is_blocked() => {
+                if ready.is_err() {
+                    return;
+                }
+                outbox.resume();
+            }
+        }
+    }
+}
+
 fn closed(reason: &str) -> Close {
     Close {
         error: None,
@@ -145,7 +164,14 @@ fn read_and_handle(
     unfinished: &mut Vec<u8>,
 ) -> Result<bool, Close> {
     READ_BUFFER.with_borrow_mut(|buffer| {
-        let count = match outbox.socket().try_read(buffer) {
+        // What is not whole is put in front of what follows, unless it is long.
+        let kept = match unfinished.len() {
+            length @ 0..=READ_BYTES => length,
+            _ => 0,
+        };
+        buffer[..kept].copy_from_slice(&unfinished[..kept]);
+        let read = &mut buffer[kept..kept + READ_BYTES];
+        let count = match outbox.socket().try_read(read) {
             Ok(0) => return Err(closed("client closed the connection")),
             Ok(count) => count,
             Err(error)
@@ -156,16 +182,18 @@ fn read_and_handle(
             Err(error) => return Err(closed(&format!("read error: {error}"))),
         };
         session.received_bytes(count);
-        if unfinished.is_empty() {
-            let handled = handle_all(session, &buffer[..count])?;
-            unfinished.extend_from_slice(&buffer[handled..count]);
+        if kept == unfinished.len() {
+            let bytes = &buffer[..kept + count];
+            let handled = handle_all(session, bytes)?;
+            unfinished.clear();
+            unfinished.extend_from_slice(&bytes[handled..]);
         } else {
             unfinished.extend_from_slice(&buffer[..count]);
             let handled = handle_all(session, unfinished)?;
             unfinished.drain(..handled);
-            if unfinished.is_empty() {
-                *unfinished = Vec::new();
-            }
+        }
+        if unfinished.is_empty() {
+            *unfinished = Vec::new();
         }
         Ok(true)
     })
@@ -189,6 +217,9 @@ fn handle_all(session: &mut Session, bytes: &[u8]) -> Result<usize, Close> {
         };
         session.handle(&op)?;
         handled += length;
+        if session.batch.bytes() > BATCH_BYTES_MAX {
+            session.flush_within();
+        }
     }
 }
 
@@ -202,7 +233,8 @@ async fn say_farewell(outbox: &Outbox, error: Option<&str>) {
     let farewell = async {
         outbox.drain().await?;
         rustix::net::shutdown(outbox.socket(), rustix::net::Shutdown::Write)?;
-        let mut scratch = [0; 4_096];
+        // Not in the task itself, where it would take room as long as the connection lasts.
+        let mut scratch = vec![0; 4_096];
         loop {
             outbox.socket().readable().await?;
             match outbox.socket().try_read(&mut scratch) {

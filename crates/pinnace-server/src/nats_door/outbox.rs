@@ -1,17 +1,19 @@
 //! What a connection has yet to be sent: one buffer, written by whoever filled it last.
 //!
 //! Invariant: bytes leave in the order they were added, and nobody waits: a writer that finds the
-//! socket full leaves the rest to the connection's writer task.
+//! socket full leaves the rest to the connection's own task. Publishers are asked to pause for a
+//! receiver that is behind and reads, never for one that is stuck.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use pinnace_topics::Flush;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::harbour::Harbour;
-use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_MAX, PENDING_BYTES_PAUSE};
+use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_MAX, PENDING_BYTES_PAUSE, STUCK_AFTER};
 use crate::metrics::Metrics;
 
 pub(crate) struct Outbox {
@@ -19,12 +21,13 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// It is on somebody's list of connections to flush.
     touched: AtomicBool,
-    /// Wakes the writer task: the socket was full.
-    blocked: Notify,
+    /// The socket was full: the connection's own task writes the rest.
+    blocked: AtomicBool,
     /// Wakes publishers that paused for a receiver.
     drained: Arc<Notify>,
     metrics: Arc<Metrics>,
-    /// Wakes the connection's own task: it was closed, or a subscription is used up.
+    /// Wakes the connection's own task: the socket was full, it was closed, or a subscription is used
+    /// up.
     pub(super) attention: Notify,
 }
 
@@ -38,6 +41,23 @@ struct State {
     used_up: Vec<Box<[u8]>>,
     /// Messages added since the last write.
     messages: u64,
+    /// When the socket last took something of a buffer that is behind, or the buffer came to be so.
+    progressed: Option<Instant>,
+}
+
+impl State {
+    fn pending(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Gives the room of what is written back once that is most of the buffer, so that one which is
+    /// never quite empty does not grow for ever.
+    fn compact(&mut self) {
+        if self.written > OUTBOX_BYTES_KEPT && self.written > self.pending() {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+    }
 }
 
 impl Outbox {
@@ -46,7 +66,7 @@ impl Outbox {
             socket,
             state: Mutex::default(),
             touched: AtomicBool::new(false),
-            blocked: Notify::new(),
+            blocked: AtomicBool::new(false),
             drained: harbour.drained.clone(),
             metrics: harbour.metrics.clone(),
             attention: Notify::new(),
@@ -64,30 +84,47 @@ impl Outbox {
     /// Adds bytes; false when the connection is closed or so far behind that it now is.
     #[inline]
     pub(super) fn add(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-        self.add_counted(0, write)
+        let write = |bytes: &mut Vec<u8>| {
+            write(bytes);
+            Some(())
+        };
+        self.add_counted(0, write).is_some()
+    }
+
+    /// Adds a message unless `write` says `None`; otherwise as `add`.
+    #[inline]
+    pub(super) fn add_message<T>(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>) -> Option<T>,
+    ) -> Option<T> {
+        self.add_counted(1, write)
     }
 
     #[inline]
-    fn add_counted(&self, messages: u64, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    fn add_counted<T>(
+        &self,
+        messages: u64,
+        write: impl FnOnce(&mut Vec<u8>) -> Option<T>,
+    ) -> Option<T> {
         let mut state = self.lock();
         if state.closed.is_some() {
-            return false;
+            return None;
         }
-        write(&mut state.bytes);
+        let added = write(&mut state.bytes)?;
         state.messages += messages;
-        if state.bytes.len() - state.written > PENDING_BYTES_MAX {
+        if state.pending() > PENDING_BYTES_MAX {
             state.closed = Some("slow consumer");
             drop(state);
             self.attention.notify_one();
-            return false;
+            return None;
         }
-        true
+        Some(added)
     }
 
-    /// Adds a message; otherwise as `add`.
-    #[inline]
-    pub(super) fn add_message(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-        self.add_counted(1, write)
+    /// Does something while nothing is added.
+    pub(super) fn undisturbed<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _state = self.lock();
+        act()
     }
 
     /// True for the one that has to put this connection on its list of those to flush.
@@ -139,8 +176,14 @@ impl Outbox {
                 Ok(count) => {
                     state.written += count;
                     metrics.sent_bytes.add(count as u64);
+                    if state.pending() > PENDING_BYTES_PAUSE {
+                        state.progressed = Some(Instant::now());
+                    }
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    state.compact();
+                    return Ok(false);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     state.closed.get_or_insert("write error");
@@ -149,6 +192,7 @@ impl Outbox {
             }
         }
         state.written = 0;
+        state.progressed = None;
         state.bytes.clear();
         // Kept for the next burst: to get it from the system again costs more than to fill it.
         if state.bytes.capacity() > OUTBOX_BYTES_KEPT {
@@ -157,28 +201,44 @@ impl Outbox {
         Ok(true)
     }
 
-    /// The writer task: takes over whenever the socket was full. Ends when the socket does.
-    pub(super) async fn drain_when_blocked(&self) {
-        loop {
-            self.blocked.notified().await;
-            if self.drain().await.is_err() {
-                self.attention.notify_one();
-                return;
-            }
+    /// Whether the socket was full when somebody last wrote.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Goes on where the socket was full, for the connection's own task once it is writable.
+    pub(super) fn resume(&self) {
+        let written = self.write_some();
+        if !matches!(written, Ok(false)) {
+            self.blocked.store(false, Ordering::Release);
+        }
+        if written.is_err() {
+            self.close("write error");
+        }
+        if !self.is_behind() {
+            self.drained.notify_waiters();
         }
     }
 
     fn is_behind(&self) -> bool {
         let state = self.lock();
-        state.closed.is_none() && state.bytes.len() - state.written > PENDING_BYTES_PAUSE
+        state.closed.is_none() && state.pending() > PENDING_BYTES_PAUSE
+    }
+
+    /// Whether it helps to wait: a receiver that reads nothing is behind until it is cut off, and
+    /// nobody else shall be slower for it.
+    fn is_worth_a_pause(&self) -> bool {
+        let mut state = self.lock();
+        if state.closed.is_some() || state.pending() <= PENDING_BYTES_PAUSE {
+            return false;
+        }
+        let progressed = *state.progressed.get_or_insert_with(Instant::now);
+        progressed.elapsed() < STUCK_AFTER
     }
 
     /// Writes all there is.
     pub(super) async fn drain(&self) -> std::io::Result<()> {
         while !self.write_some()? {
-            if !self.is_behind() {
-                self.drained.notify_waiters();
-            }
             self.socket.writable().await?;
         }
         self.drained.notify_waiters();
@@ -191,9 +251,13 @@ impl Flush for Outbox {
         self.touched.store(false, Ordering::Release);
         match self.write_some() {
             Ok(true) => return false,
-            Ok(false) => self.blocked.notify_one(),
+            Ok(false) => {
+                if !self.blocked.swap(true, Ordering::AcqRel) {
+                    self.attention.notify_one();
+                }
+            }
             Err(_) => self.attention.notify_one(),
         }
-        self.is_behind()
+        self.is_worth_a_pause()
     }
 }

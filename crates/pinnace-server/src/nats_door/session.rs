@@ -50,6 +50,8 @@ pub(super) struct Session {
     told_connected: bool,
     subscriptions: HashMap<Box<[u8]>, Entry>,
     pub(super) batch: Batch,
+    /// A receiver wanted a pause when the batch was flushed before its end.
+    behind: bool,
     counts: Counts,
     /// What it asked of the server itself, once it did.
     requests: Option<Requests>,
@@ -93,6 +95,7 @@ impl Session {
             told_connected: false,
             subscriptions: HashMap::new(),
             batch: Batch::default(),
+            behind: false,
             counts: Counts::default(),
             requests: None,
         }
@@ -115,6 +118,18 @@ impl Session {
         if let Some(began) = began.filter(|_| messages > 0) {
             metrics.publish_to_deliver.add(began.elapsed(), messages);
         }
+    }
+
+    /// Sends on what was delivered; true when a receiver is so far behind that it wants a pause.
+    pub(super) fn flush(&mut self) -> bool {
+        let behind = self.batch.flush() | self.behind;
+        self.behind = false;
+        behind
+    }
+
+    /// Sends on what was delivered while more is to come.
+    pub(super) fn flush_within(&mut self) {
+        self.behind |= self.batch.flush();
     }
 
     pub(super) fn received_bytes(&self, count: usize) {
@@ -254,7 +269,8 @@ impl Session {
     }
 
     fn publish(&mut self, message: &Message<'_>) {
-        let is_valid = topic::is_valid_topic(message.topic);
+        let is_valid =
+            self.publisher.is_latest(message.topic) || topic::is_valid_topic(message.topic);
         // What is malformed is dropped without a word, as by the reference; what only we refuse is said.
         let is_told = self.connect.pedantic && (!is_valid || topic::has_wildcards(message.topic));
         if is_told || (!is_valid && topic::exceeds_limits(message.topic)) {
@@ -276,6 +292,7 @@ impl Session {
         let skip = (!self.connect.echo).then_some(self.connection);
         let harbour = &self.harbour;
         let durable = &mut self.counts.durable;
+        // Made only for a message that is stored.
         let done = || {
             *durable = durable.wrapping_add(1);
             let began = (*durable % SAMPLE == 1).then(Instant::now);

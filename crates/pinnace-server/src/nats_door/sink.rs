@@ -41,13 +41,15 @@ impl Subscription {
 
     /// It had its last message; its client may use the name for another.
     pub(super) fn is_used_up(&self) -> bool {
-        self.delivered.load(Ordering::Acquire) >= self.max.load(Ordering::Acquire)
+        self.delivered.load(Ordering::Relaxed) >= self.max.load(Ordering::Relaxed)
     }
 
     /// Ends it after `max` messages in all; true when it had that many already.
     pub(super) fn limit(&self, max: u64) -> bool {
-        self.max.store(max, Ordering::Release);
-        self.is_used_up()
+        self.outbox.undisturbed(|| {
+            self.max.store(max, Ordering::Relaxed);
+            self.is_used_up()
+        })
     }
 }
 
@@ -61,17 +63,19 @@ impl Sink for Subscription {
         {
             return false;
         }
-        let number = self.delivered.fetch_add(1, Ordering::AcqRel) + 1;
-        let max = self.max.load(Ordering::Acquire);
-        if number > max {
-            return false;
-        }
         let headers = if self.with_headers {
             message.headers
         } else {
             b""
         };
-        let taken = self.outbox.add_message(|bytes| {
+        let Some(used_up) = self.outbox.add_message(|bytes| {
+            // Under the outbox's lock, so the counts need no more than plain steps.
+            let number = self.delivered.load(Ordering::Relaxed) + 1;
+            let max = self.max.load(Ordering::Relaxed);
+            if number > max {
+                return None;
+            }
+            self.delivered.store(number, Ordering::Relaxed);
             write_msg(
                 bytes,
                 message.topic,
@@ -80,13 +84,17 @@ impl Sink for Subscription {
                 headers,
                 message.payload,
             );
-        });
-        if taken && self.outbox.touch() {
+            Some(number == max)
+        }) else {
+            return false;
+        };
+        batch.add_bytes(message.payload.len() + headers.len());
+        if self.outbox.touch() {
             batch.touch(self.outbox.clone());
         }
-        if number == max {
+        if used_up {
             self.outbox.use_up(&self.sid);
         }
-        taken
+        true
     }
 }

@@ -15,7 +15,7 @@ server:
         password: n
         permissions:
           publish: {allow: [ok.>], deny: [ok.secret]}
-          subscribe: {allow: [ok.>, _INBOX.>]}
+          subscribe: {allow: [ok.>, _INBOX.>], deny: [ok.hidden]}
 "#;
 
 fn basic(pair: &str) -> String {
@@ -46,6 +46,20 @@ fn http_asks_who_is_there() {
         (&basic("narrow:n"), "POST", "/a/me", 403),
         (&basic("narrow:n"), "GET", "/a/alice", 403),
         (&basic("narrow:n"), "DELETE", "/a/alice", 403),
+        (&basic("narrow:n"), "GET", "/ok.*", 403),
+        (&basic("narrow:n"), "GET", "/%3E", 403),
+        (
+            &basic("narrow:n"),
+            "POST",
+            "/ok.a/b?max_deliveries=2&dead_letter=a.dead",
+            403,
+        ),
+        (
+            &basic("narrow:n"),
+            "POST",
+            "/ok.a/b?max_deliveries=2&dead_letter=ok.dead",
+            200,
+        ),
         (&basic("narrow:n"), "DELETE", "/-/runs/x", 403),
         (&basic("narrow:n"), "GET", "/-/topics", 200),
     ] {
@@ -143,4 +157,30 @@ fn other_addresses_are_advertised() {
         info.contains(r#""connect_urls":["a.example:4222","b.example:4222"]"#),
         "{info}"
     );
+}
+
+#[test]
+fn a_socket_may_do_what_its_request_may() {
+    let server = Server::configured(USERS);
+    for (pair, path, status) in [
+        ("narrow:n", "/ok.secret", "HTTP/1.1 101"),
+        ("narrow:n", "/other", "HTTP/1.1 403"),
+        ("narrow:x", "/ok.a", "HTTP/1.1 401"),
+    ] {
+        let mut raw = crate::support::Raw::connect(&server.http);
+        raw.send(format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            basic(pair)
+        ));
+        assert!(raw.line().starts_with(status), "{pair} {path}");
+        if status.ends_with("101") {
+            while !raw.line().is_empty() {}
+            // A text of two letters with a mask of zeros: it may listen here, but not publish.
+            raw.send(b"\x81\x82\0\0\0\0hi");
+            let closed = raw.rest();
+            assert!(closed.contains("forbidden"), "{closed:?}");
+        }
+    }
 }
