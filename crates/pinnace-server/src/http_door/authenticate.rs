@@ -61,12 +61,6 @@ fn is_permitted(caller: &Caller, route: &Route, method: &Method) -> bool {
         Route::Topic(topic) | Route::Queue(topic, _) => {
             caller.may(Action::SubscribeTo(topic.as_bytes(), None))
         }
-        // A stream withholds nothing, so what is denied in part is denied.
-        Route::Pattern(pattern) => {
-            let pattern = pattern.as_bytes();
-            caller.may(Action::SubscribeTo(pattern, None))
-                && caller.withheld(pattern, None).is_none()
-        }
     }
 }
 

@@ -65,7 +65,6 @@ pub(super) struct Conversation {
     topic: Option<Box<str>>,
     echo: bool,
     acknowledge: bool,
-    caller: Caller,
 }
 
 /// `GET /<pattern>` with `Upgrade: websocket`.
@@ -115,7 +114,6 @@ pub(super) fn open(
         topic: (!wild).then(|| pattern.into()),
         echo,
         acknowledge,
-        caller: context.caller.clone(),
     };
     let mut slot = context
         .upgraded
