@@ -10,8 +10,10 @@ pub mod api;
 pub mod courier;
 mod limits;
 pub mod messages;
+pub mod queue;
 mod spool;
 
 pub use api::{Api, ApiError};
 pub use courier::{Courier, CourierError, Delivery};
 pub use messages::{Messages, MessagesError};
+pub use queue::Queue;

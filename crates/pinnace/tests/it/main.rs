@@ -10,6 +10,7 @@
 
 mod bench;
 mod bench_server;
+mod chat;
 mod command_line;
 mod demo;
 mod doors;
