@@ -223,8 +223,22 @@ impl Api {
         content_type: &str,
         payload: &[u8],
     ) -> Result<PublishAnswer, ApiError> {
+        self.publish_with(topic, content_type, &[], payload)
+    }
+
+    /// Like `publish`, with headers that travel with the message: `Pinnace-…`.
+    pub fn publish_with(
+        &self,
+        topic: &str,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        payload: &[u8],
+    ) -> Result<PublishAnswer, ApiError> {
         let url = self.url(&format!("/{}", segment(topic)));
-        let request = self.agent.post(url).header("content-type", content_type);
+        let mut request = self.agent.post(url).header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answer = self.check(request.send(payload))?;
         let number = |name: &str| {
             answer

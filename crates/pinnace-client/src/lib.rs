@@ -11,8 +11,10 @@ pub mod courier;
 mod limits;
 mod login;
 pub mod messages;
+pub mod queue;
 mod spool;
 
 pub use api::{Api, ApiError};
 pub use courier::{Courier, CourierError, Delivery};
 pub use messages::{Messages, MessagesError};
+pub use queue::Queue;

@@ -8,6 +8,14 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A durable publish is acknowledged within this time, or tried again.
 pub(crate) const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request to the server itself is answered within this time.
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// One wait for messages of a queue; the server answers sooner when there are some.
+pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(25);
+/// Messages of a queue that were not acknowledged come again after this time.
+pub(crate) const QUEUE_LEASE: Duration = Duration::from_secs(60);
+/// Messages of a queue fetched at a time.
+pub(crate) const QUEUE_BATCH: usize = 100;
 /// Longest pause between tries to reach a server that went away.
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Largest answer read, bytes: a whole run's record is the largest there is.

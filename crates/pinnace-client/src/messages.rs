@@ -1,8 +1,11 @@
-//! Live messages over the NATS door, for programs that listen or ask.
+//! Messages over the NATS door, for programs that listen or ask; what waits in a durable queue is in
+//! `queue`.
 
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Subscriber};
+use serde_json::Value;
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 
 use crate::limits::{CONNECT_TIMEOUT, RETRY_PAUSE_MAX};
@@ -12,6 +15,15 @@ use crate::login::Login;
 #[derive(Clone)]
 pub struct Messages {
     client: Client,
+    link: watch::Receiver<Link>,
+}
+
+/// The state of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) is_up: bool,
+    /// Rises whenever it is made anew.
+    generation: u64,
 }
 
 /// Why messages do not flow.
@@ -31,9 +43,28 @@ pub enum MessagesError {
     /// Nobody listens on the topic of a request.
     #[error("nobody listens on `{0}`")]
     NoResponders(String),
+    /// The server refused a request on `$PN.`, and said why.
+    #[error("{detail}")]
+    Denied {
+        /// Stable code, such as `no-such-subscription`.
+        code: String,
+        /// What was wrong.
+        detail: String,
+    },
     /// No answer in time.
     #[error("no answer on `{0}` within {1:?}")]
     Timeout(String, Duration),
+}
+
+/// The header that says who sent a message.
+pub const FROM_HEADER: &str = "Pinnace-From";
+
+/// The header that says which program of that name did.
+pub const INSTANCE_HEADER: &str = "Pinnace-Instance";
+
+/// Where messages to one client go: its name on the roster, with `-` for what no topic can hold.
+pub fn direct_topic(client: &str) -> String {
+    format!("pinnace.to.{}", pinnace_proto::name::from_text(client))
 }
 
 /// What a connection tells about itself.
@@ -53,6 +84,11 @@ impl Messages {
         changed: impl Fn(Change) + Send + Sync + 'static,
     ) -> Result<Self, MessagesError> {
         let changed = std::sync::Arc::new(changed);
+        let (state, link) = watch::channel(Link {
+            is_up: true,
+            generation: 0,
+        });
+        let state = std::sync::Arc::new(state);
         let (login, address) = Login::split(address);
         let options = login
             .as_ref()
@@ -64,11 +100,20 @@ impl Messages {
                 RETRY_PAUSE_MAX.min(Duration::from_millis(20 << attempt.min(10)))
             })
             .event_callback(move |event| {
-                let changed = changed.clone();
+                let (changed, state) = (changed.clone(), state.clone());
                 async move {
                     match event {
-                        async_nats::Event::Connected => changed(Change::Connected),
-                        async_nats::Event::Disconnected => changed(Change::Disconnected),
+                        async_nats::Event::Connected => {
+                            state.send_modify(|link| {
+                                link.is_up = true;
+                                link.generation += 1;
+                            });
+                            changed(Change::Connected);
+                        }
+                        async_nats::Event::Disconnected => {
+                            state.send_modify(|link| link.is_up = false);
+                            changed(Change::Disconnected);
+                        }
                         _ => {}
                     }
                 }
@@ -81,7 +126,33 @@ impl Messages {
                     address: address.to_owned(),
                     reason: error.to_string(),
                 })?;
-        Ok(Self { client })
+        Ok(Self { client, link })
+    }
+
+    pub(crate) fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    /// Asks the server itself, by a request on `$PN.`; `request` is what follows it.
+    pub async fn ask(
+        &self,
+        request: &str,
+        fields: &Value,
+        patience: Duration,
+    ) -> Result<Value, MessagesError> {
+        let topic = format!("$PN.{request}");
+        let payload = fields.to_string().into_bytes();
+        let answer = self.request(&topic, payload, patience).await?;
+        let mut answer: Value = serde_json::from_slice(&answer)
+            .map_err(|error| MessagesError::Refused(format!("`{topic}` was answered: {error}")))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match answer.get_mut("error") {
+            Some(error) => Err(MessagesError::Denied {
+                code: text(&error["code"]),
+                detail: text(&error["detail"]),
+            }),
+            None => Ok(answer),
+        }
     }
 
     /// Number of the current connection at the server.
@@ -151,6 +222,8 @@ pub struct Received {
     pub topic: String,
     /// Where an answer should go.
     pub reply: Option<String>,
+    /// Who sent it, by the header `Pinnace-From`.
+    pub from: Option<String>,
     /// The message itself.
     pub payload: Vec<u8>,
 }
@@ -159,7 +232,10 @@ impl Subscription {
     /// The next message; `None` when the connection was closed for good.
     pub async fn next(&mut self) -> Option<Received> {
         let message = self.subscriber.next().await?;
+        let headers = message.headers.as_ref();
+        let from = headers.and_then(|headers| headers.get(FROM_HEADER));
         Some(Received {
+            from: from.map(|from| from.as_str().to_owned()),
             topic: message.subject.to_string(),
             reply: message.reply.map(|reply| reply.to_string()),
             payload: message.payload.into(),

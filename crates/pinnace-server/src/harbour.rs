@@ -11,6 +11,7 @@ use pinnace_topics::{
 use tokio::sync::{Notify, watch};
 
 use crate::access::Access;
+use crate::channels::Channels;
 use crate::collector::Command;
 use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
@@ -25,6 +26,8 @@ pub(crate) struct Harbour {
     pub(crate) broker: Broker,
     pub(crate) info: Info,
     pub(crate) roster: Roster,
+    /// Topics that are listed although nobody is subscribed.
+    pub(crate) channels: Channels,
     pub(crate) runs: Reader,
     /// To the collector, the one owner of the run database.
     pub(crate) collector: mpsc::Sender<Command>,
@@ -60,6 +63,15 @@ pub(crate) struct Harbour {
     answers: Mutex<Answers>,
 }
 
+/// What a server finds in its data folder.
+pub(crate) struct Stores {
+    pub(crate) broker: Broker,
+    /// What was wrong with the log when it was opened.
+    pub(crate) damage: Vec<String>,
+    pub(crate) runs: Reader,
+    pub(crate) channels: Channels,
+}
+
 /// Answers to publishes, sent together when a batch of them is durable.
 struct Answers {
     publisher: Publisher,
@@ -68,14 +80,18 @@ struct Answers {
 
 impl Harbour {
     pub(crate) fn new(
-        broker: Broker,
+        stores: Stores,
         info: Info,
-        runs: Reader,
         collector: mpsc::Sender<Command>,
-        damage: Vec<String>,
         access: Access,
         settings: &Settings,
     ) -> Self {
+        let Stores {
+            broker,
+            damage,
+            runs,
+            channels,
+        } = stores;
         let own_publisher = Mutex::new(broker.publisher());
         let answers = Mutex::new(Answers {
             publisher: broker.publisher(),
@@ -85,6 +101,7 @@ impl Harbour {
             broker,
             info,
             roster: Roster::default(),
+            channels,
             runs,
             collector,
             connections: watch::Sender::new(0),
@@ -213,8 +230,9 @@ impl Harbour {
         }
     }
 
-    /// Publishes bytes of the server's own, such as the answer to a durable publish.
-    pub(crate) fn publish_bytes(&self, topic: &[u8], payload: &[u8]) {
+    /// Publishes bytes of the server's own, such as the answer to a request; says whom they reached,
+    /// which is nobody when they were refused.
+    pub(crate) fn publish_bytes(&self, topic: &[u8], payload: &[u8]) -> Published {
         let message = Message {
             topic,
             reply: None,
@@ -228,10 +246,11 @@ impl Harbour {
             .unwrap_or_else(PoisonError::into_inner)
             .publish(&message, None, &mut batch, None);
         batch.flush();
-        if let Err(error) = result {
+        result.unwrap_or_else(|error| {
             let topic = String::from_utf8_lossy(topic);
             tracing::error!(%topic, %error, "the server could not publish");
-        }
+            Published::default()
+        })
     }
 }
 

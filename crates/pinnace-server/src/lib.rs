@@ -15,6 +15,7 @@
 
 mod access;
 pub mod caller;
+mod channels;
 mod clock;
 mod collector;
 mod dead_letters;
@@ -29,6 +30,7 @@ mod metrics;
 mod nats_door;
 mod permissions;
 mod presence;
+mod requests;
 mod roster;
 mod server;
 mod settings;

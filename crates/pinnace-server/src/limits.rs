@@ -98,6 +98,10 @@ pub const PAYLOAD_BYTES_CEILING: usize = 8 << 20;
 pub const PERMITTED_TOPICS_MAX: usize = 1_024;
 /// Connections of both doors together.
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// Requests on `$PN.` of one connection at a time, those that wait for messages among them.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
+/// Topics that are listed although nobody is subscribed.
+pub const CHANNELS_MAX: usize = 10_000;
 /// Past connections the roster remembers.
 pub const ROSTER_HISTORY_MAX: usize = 10_000;
 

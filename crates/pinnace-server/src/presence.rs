@@ -17,6 +17,22 @@ impl Harbour {
         self.publish("pinnace.client.joined", &presence);
     }
 
+    /// A client asked for a name of its own; says which it got, `None` when it is not on the roster.
+    pub(crate) fn renamed(
+        &self,
+        connection: u64,
+        wanted: &str,
+        instance: Option<String>,
+    ) -> Option<String> {
+        let renamed = self.roster.rename(connection, wanted, instance)?;
+        let name = renamed.presence.name.clone();
+        if renamed.is_new {
+            tracing::info!(connection, name, wanted, "client named");
+            self.publish("pinnace.client.joined", &renamed.presence);
+        }
+        Some(name)
+    }
+
     /// A NATS connection closed.
     pub(crate) fn departed(&self, connection: u64, reason: &str) {
         let Some(presence) = self.roster.leave(connection, reason, now_us()) else {

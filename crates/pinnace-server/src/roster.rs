@@ -30,6 +30,8 @@ struct Guest {
     address: SocketAddr,
     since_us: u64,
     bench: Option<BenchIdentity>,
+    /// The name is its alone among those who asked for one; which program of that name it is.
+    named: Option<Option<String>>,
 }
 
 impl Guest {
@@ -40,6 +42,14 @@ impl Guest {
             "nats"
         }
     }
+}
+
+/// A client with its name.
+#[derive(Debug)]
+pub(crate) struct Renamed {
+    pub(crate) presence: Presence,
+    /// It had another before.
+    pub(crate) is_new: bool,
 }
 
 impl Roster {
@@ -61,9 +71,37 @@ impl Roster {
             address,
             since_us: now_us,
             bench: None,
+            named: None,
         });
         guest.name = name;
         presence(connection, guest, None)
+    }
+
+    /// A client wants a name that nobody else has: it gets `wanted`, or `wanted-2`, `-3`, … `None` when
+    /// it is not on the roster. A connection of the same `instance` is its own earlier one, whose end
+    /// was not noticed yet, and does not count.
+    pub(crate) fn rename(
+        &self,
+        connection: u64,
+        wanted: &str,
+        instance: Option<String>,
+    ) -> Option<Renamed> {
+        let mut state = self.lock();
+        let is_taken = |name: &str| {
+            state.present.iter().any(|(other, guest)| {
+                let is_earlier_self = instance.is_some() && guest.named.as_ref() == Some(&instance);
+                *other != connection && guest.name == name && !is_earlier_self
+            })
+        };
+        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+        let mut candidates = std::iter::once(wanted.to_owned()).chain(numbered);
+        let name = candidates.find(|name| !is_taken(name))?;
+        let guest = state.present.get_mut(&connection)?;
+        guest.named = Some(instance);
+        let is_new = guest.name != name;
+        guest.name = name;
+        let presence = presence(connection, guest, None);
+        Some(Renamed { presence, is_new })
     }
 
     /// A connection takes part in a run; false when there is no such connection.
@@ -160,6 +198,28 @@ mod tests {
             ("bench", Some("gone"))
         );
         assert_eq!((all[1].kind.as_str(), all[1].duration_us), ("nats", 600));
+    }
+
+    #[test]
+    fn a_name_is_given_once_and_kept_by_who_comes_back() {
+        let roster = Roster::default();
+        let address: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        for (connection, name) in [(1, "alice"), (2, "chat"), (3, "chat"), (4, "chat")] {
+            roster.arrive(connection, name.into(), address, 0);
+        }
+        let rename = |connection, instance: Option<&str>| {
+            let renamed = roster.rename(connection, "alice", instance.map(str::to_owned));
+            renamed.map(|renamed| (renamed.presence.name, renamed.is_new))
+        };
+        assert_eq!(rename(2, Some("x")), Some(("alice-2".into(), true)));
+        assert_eq!(rename(2, Some("x")), Some(("alice-2".into(), false)));
+        assert_eq!(rename(3, None), Some(("alice-3".into(), true)));
+        roster.leave(1, "gone", 1);
+        // The second is the fourth's earlier self.
+        roster.rename(2, "alice", Some("x".into()));
+        assert_eq!(rename(4, Some("x")), Some(("alice".into(), true)));
+        assert_eq!(rename(3, None), Some(("alice-2".into(), true)));
+        assert_eq!(rename(9, None), None);
     }
 
     #[test]

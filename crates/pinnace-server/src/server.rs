@@ -14,9 +14,10 @@ use pinnace_topics::{Broker, Start, StorageState};
 use tokio::net::TcpListener;
 
 use crate::access::Access;
+use crate::channels::Channels;
 use crate::clock::now_us;
 use crate::collector::{self, Collector, Command};
-use crate::harbour::Harbour;
+use crate::harbour::{Harbour, Stores};
 use crate::limits::{DRAIN_MAX, LAME_DUCK_GRACE, LAME_DUCK_SPREAD, PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
 use crate::message_log::MessageLog;
@@ -111,10 +112,16 @@ impl Running {
 
         let database = settings.data.join("runs.db");
         let store = Store::open(&database)?;
+        let channels = Channels::open(&settings.data)?;
         let (broker, damage) = open_broker(&settings).await?;
         let (commands, received) = mpsc::channel();
-        let runs = Reader::new(&database);
-        let mut harbour = Harbour::new(broker, info, runs, commands, damage, access, &settings);
+        let stores = Stores {
+            broker,
+            damage,
+            runs: Reader::new(&database),
+            channels,
+        };
+        let mut harbour = Harbour::new(stores, info, commands, access, &settings);
         harbour.message_log = open_message_log(&settings)?;
         let harbour = Arc::new(harbour);
         let answering = Arc::downgrade(&harbour);

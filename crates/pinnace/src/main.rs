@@ -3,10 +3,12 @@
 //! This file is its table of contents. Nobody else ends the process.
 
 mod bench;
+mod chat;
 mod commands;
 mod failure;
 mod logging;
 mod output;
+mod payload;
 mod settings;
 mod signals;
 

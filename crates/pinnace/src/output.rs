@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::commands::Global;
 use crate::failure::Failure;
+use crate::payload::Reader;
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +37,8 @@ pub(crate) struct Output {
     color: bool,
     /// Progress may redraw its line.
     live: bool,
+    /// Results go to somebody at a terminal.
+    terminal: bool,
 }
 
 impl Output {
@@ -53,12 +56,21 @@ impl Output {
             quiet: global.quiet,
             color,
             live,
+            terminal: std::io::stdout().is_terminal(),
         }
     }
 
     /// Colour may be used on stdout.
     pub(crate) fn color(&self) -> bool {
         self.color
+    }
+
+    /// Who reads the results.
+    pub(crate) fn reader(&self) -> Reader {
+        match self.terminal {
+            true => Reader::Person { color: self.color },
+            false => Reader::Program,
+        }
     }
 
     /// Columns of the terminal; 80 when it is none.

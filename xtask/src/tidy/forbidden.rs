@@ -32,6 +32,10 @@ const SLEEPS: &[(&str, &str)] = &[
         "a pause before the next try, and the end of patience; the server's return wakes it sooner",
     ),
     (
+        "crates/pinnace-client/src/queue.rs",
+        "a pause before a fetch that was refused for a passing reason is tried again",
+    ),
+    (
         "crates/pinnace-server/src/http_door/line.rs",
         "the last moments of a connection whose client does not read",
     ),

@@ -24,9 +24,21 @@ struct Exception {
 /// Files above 400 lines.
 const FILES: &[Exception] = &[
     Exception {
+        file: "crates/pinnace/src/chat/session.rs",
+        function: "",
+        lines: 663,
+        reason: "everything a chat can be told and asked, over one state; to be split by who asks",
+    },
+    Exception {
+        file: "crates/pinnace-server/src/server.rs",
+        function: "",
+        lines: 407,
+        reason: "start and stop of every part, in order",
+    },
+    Exception {
         file: "crates/pinnace-server/src/nats_door/session.rs",
         function: "",
-        lines: 430,
+        lines: 429,
         reason: "every operation of the protocol, each with what it answers",
     },
     Exception {
@@ -38,7 +50,7 @@ const FILES: &[Exception] = &[
     Exception {
         file: "crates/pinnace-log/src/committer.rs",
         function: "",
-        lines: 430,
+        lines: 429,
         reason: "the committer's thread from batch to sync to healing, one state machine",
     },
     Exception {

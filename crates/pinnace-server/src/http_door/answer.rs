@@ -47,7 +47,7 @@ pub(super) fn json<T: Serialize>(document: &T) -> Result<Answer, Failure> {
 
 /// Why a request is refused.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -62,6 +62,16 @@ impl std::fmt::Display for Failure {
 }
 
 impl Failure {
+    /// Stable, for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What was wrong, where, and what to do.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Self {
         Self {
             status,
@@ -73,7 +83,7 @@ impl Failure {
     }
 
     /// 400: the request makes no sense.
-    pub(super) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             code,
@@ -83,7 +93,7 @@ impl Failure {
     }
 
     /// 401: somebody has to say who they are, or did not prove it.
-    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
@@ -93,20 +103,20 @@ impl Failure {
     }
 
     /// 403: not for this caller.
-    pub(super) fn forbidden() -> Self {
+    pub(crate) fn forbidden() -> Self {
         let detail = "you may not do that on this server".to_owned();
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not permitted", detail)
     }
 
     /// 403: a web page of another origin asks.
-    pub(super) fn foreign_origin() -> Self {
+    pub(crate) fn foreign_origin() -> Self {
         let detail = "a web page may only open sockets to the server it came from".to_owned();
         let title = "Not permitted";
         Self::new(StatusCode::FORBIDDEN, "foreign-origin", title, detail)
     }
 
     /// 404: there is no such thing.
-    pub(super) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
             code,
@@ -116,7 +126,7 @@ impl Failure {
     }
 
     /// 405 with the methods that would do.
-    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this path takes {allow}");
         let title = "Method not allowed";
         Self {
@@ -131,7 +141,7 @@ impl Failure {
     }
 
     /// 408: the body did not come.
-    pub(super) fn timeout(detail: impl Into<String>) -> Self {
+    pub(crate) fn timeout(detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
@@ -141,17 +151,17 @@ impl Failure {
     }
 
     /// 409: somebody else has it.
-    pub(super) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, "Already taken", detail.into())
     }
 
     /// 410: it was there once.
-    pub(super) fn gone(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn gone(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, code, "Gone", detail.into())
     }
 
     /// 500: the disk would not give what is on it.
-    pub(super) fn unreadable(detail: impl Into<String>) -> Self {
+    pub(crate) fn unreadable(detail: impl Into<String>) -> Self {
         let title = "The disk cannot be read";
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -162,7 +172,7 @@ impl Failure {
     }
 
     /// 413 with the limit.
-    pub(super) fn too_large(limit_bytes: usize) -> Self {
+    pub(crate) fn too_large(limit_bytes: usize) -> Self {
         let detail = format!("the body is larger than the {limit_bytes} bytes this server takes");
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -173,7 +183,7 @@ impl Failure {
     }
 
     /// 507: no room, in a queue or on the disk.
-    pub(super) fn no_room(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn no_room(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::INSUFFICIENT_STORAGE,
             code,
@@ -183,7 +193,7 @@ impl Failure {
     }
 
     /// 503: storage failed; nothing durable is taken any more.
-    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         let title = "Storage has failed";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -201,7 +211,7 @@ impl Failure {
     }
 
     /// 500: our fault.
-    pub(super) fn internal(detail: &str) -> Self {
+    pub(crate) fn internal(detail: &str) -> Self {
         tracing::error!(detail, "internal error");
         let title = "Something went wrong here";
         Self::new(

@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 use super::request;
 
 /// What an envelope is made of, borrowed from a live or a stored message.
-pub(super) struct Envelope<'a> {
-    pub(super) seq: Option<u64>,
-    pub(super) topic: &'a [u8],
+pub(crate) struct Envelope<'a> {
+    pub(crate) seq: Option<u64>,
+    pub(crate) topic: &'a [u8],
     /// Known of stored messages.
-    pub(super) published_us: Option<u64>,
-    pub(super) headers: &'a [u8],
-    pub(super) payload: &'a [u8],
+    pub(crate) published_us: Option<u64>,
+    pub(crate) headers: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// How often it was given out on a lease; 0 when it was not.
-    pub(super) deliveries: u32,
+    pub(crate) deliveries: u32,
 }
 
 impl<'a> Envelope<'a> {
-    pub(super) fn live(message: &Message<'a>, seq: Option<u64>) -> Self {
+    pub(crate) fn live(message: &Message<'a>, seq: Option<u64>) -> Self {
         Self {
             seq,
             topic: message.topic,
@@ -31,7 +31,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    pub(super) fn stored(message: &'a Stored) -> Self {
+    pub(crate) fn stored(message: &'a Stored) -> Self {
         Self {
             seq: Some(message.seq),
             topic: &message.topic,
@@ -43,7 +43,13 @@ impl<'a> Envelope<'a> {
     }
 
     /// The object, on one line.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        // Writing to a Vec cannot fail, and an object of texts and numbers always has a JSON form.
+        let _ = serde_json::to_writer(out, &self.object());
+    }
+
+    /// The object.
+    pub(crate) fn object(&self) -> Value {
         let mut object = Map::new();
         if let Some(seq) = self.seq {
             object.insert("seq".to_owned(), seq.into());
@@ -69,12 +75,11 @@ impl<'a> Envelope<'a> {
             Err(_) => ("base64", base64(self.payload)),
         };
         object.insert(encoding.to_owned(), payload.into());
-        // Writing to a Vec cannot fail, and an object of texts and numbers always has a JSON form.
-        let _ = serde_json::to_writer(out, &Value::Object(object));
+        Value::Object(object)
     }
 }
 
 /// Bytes as text.
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }

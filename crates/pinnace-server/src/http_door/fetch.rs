@@ -17,14 +17,16 @@ use super::answer::{self, Answer, Failure};
 use super::body::Body;
 use super::envelope::Envelope;
 use super::queues::{lease_time, note_lease_end};
+use super::request::Parameters;
 use super::topics::{no_such_subscription, permit, queue_failure, store_failure};
 use super::{Context, request};
 use crate::caller::Action;
 use crate::fetches::{FetchKey, Fetched};
+use crate::harbour::Harbour;
 use crate::limits::{FETCH_ID_BYTES_MAX, FETCH_MESSAGES_MAX, WAIT_MAX};
 
 /// What a fetch asks for.
-struct Wish {
+pub(crate) struct Wish {
     deadline: Instant,
     /// `None`: one message, as it is.
     max: Option<usize>,
@@ -33,15 +35,17 @@ struct Wish {
 }
 
 impl Wish {
-    fn of(request: &Request<Incoming>) -> Result<Self, Failure> {
+    /// What a fetch may ask for.
+    pub(crate) const KNOWN: [&str; 4] = ["wait", "max", "lease", "id"];
+
+    pub(crate) fn of(parameters: Parameters) -> Result<Self, Failure> {
         let mut wish = Self {
             deadline: Instant::now(),
             max: None,
             lease: None,
             id: None,
         };
-        let known = ["wait", "max", "lease", "id"];
-        for (name, value) in request::parameters(request.uri(), &known)? {
+        for (name, value) in parameters {
             match name.as_str() {
                 "wait" => wish.deadline += request::duration(&name, &value, WAIT_MAX)?,
                 "max" => wish.max = Some(message_count(&value)?),
@@ -83,63 +87,86 @@ pub(super) async fn fetch(
     request: &Request<Incoming>,
 ) -> Result<Answer, Failure> {
     permit(context, Action::Subscribe)?;
-    let wish = Wish::of(request)?;
+    let wish = Wish::of(request::parameters(request.uri(), &Wish::KNOWN)?)?;
     let harbour = &context.harbour;
-    let key = wish
-        .id
-        .as_ref()
-        .map(|id| FetchKey::new(topic, subscriber, id));
-    // One at a time for each id, so that a repetition waits for the first.
-    let _turn = match &key {
-        Some(key) => Some(harbour.fetches.turn(key).await),
-        None => None,
-    };
-    if let Some(again) = key.as_ref().and_then(|key| harbour.fetches.again(key)) {
-        return Ok(shown(again, wish.max.is_some()));
+    let (fetched, receipt) = next(harbour, topic, subscriber, &wish).await?;
+    if fetched.messages.is_empty() {
+        return Ok(answer::status(StatusCode::NO_CONTENT));
     }
-    loop {
-        let (fetched, receipt) = match wish.lease {
-            Some(hold) => (lease(context, topic, subscriber, &wish, hold)?, None),
-            None => take(context, topic, subscriber, wish.max.unwrap_or(1)).await?,
-        };
-        if fetched.messages.is_empty() {
-            if !somebody_published(context, topic, subscriber, wish.deadline).await? {
-                return Ok(answer::status(StatusCode::NO_CONTENT));
-            }
-            continue;
-        }
-        let Some(key) = key else {
-            let answer = shown(fetched, wish.max.is_some());
-            return Ok(answer.map(|body| body.delivering(receipt, &context.line)));
-        };
-        // It can be asked for again, so it has arrived.
-        if let Some(receipt) = receipt {
-            receipt.confirm();
-        }
+    let metrics = &harbour.metrics.http;
+    metrics.sent_messages.add(fetched.messages.len() as u64);
+    let answer = shown(fetched, wish.max.is_some());
+    Ok(answer.map(|body| body.delivering(receipt, &context.line)))
+}
+
+/// The next messages, as soon as there are some; none when the time is over. A fetch with an id that was
+/// made before gets what it got. The receipt is of those that were taken for good and cannot be asked
+/// for again.
+pub(crate) async fn next(
+    harbour: &Harbour,
+    topic: &str,
+    subscriber: &str,
+    wish: &Wish,
+) -> Result<(Fetched, Option<Receipt>), Failure> {
+    let Some(id) = &wish.id else {
+        return fresh(harbour, topic, subscriber, wish).await;
+    };
+    let key = FetchKey::new(topic, subscriber, id);
+    // One at a time for each id, so that a repetition waits for the first.
+    let _turn = harbour.fetches.turn(&key).await;
+    if let Some(again) = harbour.fetches.again(&key) {
+        return Ok((again, None));
+    }
+    let (fetched, receipt) = fresh(harbour, topic, subscriber, wish).await?;
+    // It can be asked for again, so it has arrived.
+    if let Some(receipt) = receipt {
+        receipt.confirm();
+    }
+    if !fetched.messages.is_empty() {
         let until = wish.lease.map(|hold| Instant::now() + hold);
         harbour.fetches.remember(key, fetched.clone(), until);
-        return Ok(shown(fetched, wish.max.is_some()));
+    }
+    Ok((fetched, None))
+}
+
+async fn fresh(
+    harbour: &Harbour,
+    topic: &str,
+    subscriber: &str,
+    wish: &Wish,
+) -> Result<(Fetched, Option<Receipt>), Failure> {
+    loop {
+        let (fetched, receipt) = match wish.lease {
+            Some(hold) => (lease(harbour, topic, subscriber, wish, hold)?, None),
+            None => {
+                let max = wish.max.unwrap_or(1);
+                let (fetched, receipt) = take(harbour, topic, subscriber, max).await?;
+                (fetched, Some(receipt))
+            }
+        };
+        if !fetched.messages.is_empty()
+            || !somebody_published(harbour, topic, subscriber, wish.deadline).await?
+        {
+            return Ok((fetched, receipt));
+        }
     }
 }
 
 fn lease(
-    context: &Context,
+    harbour: &Harbour,
     topic: &str,
     subscriber: &str,
     wish: &Wish,
     hold: Duration,
 ) -> Result<Fetched, Failure> {
     let until = std::time::Instant::now() + hold;
-    let broker = &context.harbour.broker;
+    let broker = &harbour.broker;
     let leased = broker.lease(topic.as_bytes(), subscriber, wish.max.unwrap_or(1), until);
     let leased = match leased {
         Err(Error::NoSuchQueue { .. }) => return Err(no_such_subscription(topic, subscriber)),
         leased => leased.map_err(queue_failure)?,
     };
-    note_lease_end(context, hold);
-    let messages = leased.as_ref().map_or(0, |leased| leased.messages.len());
-    let metrics = &context.harbour.metrics.http;
-    metrics.sent_messages.add(messages as u64);
+    note_lease_end(harbour, hold);
     Ok(leased.map_or_else(Fetched::default, |leased| Fetched {
         lease: Some(leased.lease),
         messages: leased.messages,
@@ -147,13 +174,13 @@ fn lease(
 }
 
 async fn take(
-    context: &Context,
+    harbour: &Harbour,
     topic: &str,
     subscriber: &str,
     max: usize,
-) -> Result<(Fetched, Option<Receipt>), Failure> {
+) -> Result<(Fetched, Receipt), Failure> {
     let (done, taken) = oneshot::channel();
-    let result = context.harbour.broker.take(
+    let result = harbour.broker.take(
         topic.as_bytes(),
         subscriber,
         max,
@@ -173,18 +200,16 @@ async fn take(
         message,
         deliveries: 0,
     };
-    let metrics = &context.harbour.metrics.http;
-    metrics.sent_messages.add(taken.messages.len() as u64);
     let fetched = Fetched {
         lease: None,
         messages: taken.messages.into_iter().map(consumed).collect(),
     };
-    Ok((fetched, Some(taken.receipt)))
+    Ok((fetched, taken.receipt))
 }
 
 /// Waits until a message may wait in the queue; false when the time is over.
 async fn somebody_published(
-    context: &Context,
+    harbour: &Harbour,
     topic: &str,
     subscriber: &str,
     deadline: Instant,
@@ -197,7 +222,7 @@ async fn somebody_published(
         // The fetch may have given up waiting.
         let _ = wake.send(());
     });
-    let broker = &context.harbour.broker;
+    let broker = &harbour.broker;
     let id = broker
         .notify(topic.as_bytes(), subscriber, wake)
         .map_err(|_| no_such_subscription(topic, subscriber))?;
@@ -210,7 +235,7 @@ async fn somebody_published(
     tokio::select! {
         _ = woken => Ok(true),
         () = tokio::time::sleep_until(deadline) => Ok(false),
-        () = context.harbour.stopped() => Ok(false),
+        () = harbour.stopped() => Ok(false),
     }
 }
 

@@ -77,7 +77,7 @@ fn has_wildcards(name: &str) -> bool {
 }
 
 /// A topic to be published to or named exactly.
-fn checked_topic(name: String) -> Result<String, Failure> {
+pub(crate) fn checked_topic(name: String) -> Result<String, Failure> {
     if has_wildcards(&name) {
         return Err(wildcards_refused(&name));
     }
@@ -85,7 +85,7 @@ fn checked_topic(name: String) -> Result<String, Failure> {
 }
 
 /// Refuses a pattern where a topic is needed.
-pub(super) fn wildcards_refused(name: &str) -> Failure {
+pub(crate) fn wildcards_refused(name: &str) -> Failure {
     Failure::bad_request(
         "bad-topic",
         format!(
@@ -95,7 +95,7 @@ pub(super) fn wildcards_refused(name: &str) -> Failure {
     )
 }
 
-fn checked_pattern(name: String) -> Result<String, Failure> {
+pub(crate) fn checked_pattern(name: String) -> Result<String, Failure> {
     let bad = |detail: String| Err(Failure::bad_request("bad-topic", detail));
     if reserved(&name) {
         return bad(format!(
@@ -117,7 +117,7 @@ fn checked_pattern(name: String) -> Result<String, Failure> {
     Ok(name)
 }
 
-fn checked_subscriber(name: String) -> Result<String, Failure> {
+pub(crate) fn checked_subscriber(name: String) -> Result<String, Failure> {
     let bad = |detail: String| Err(Failure::bad_request("bad-subscriber", detail));
     if reserved(&name) {
         return bad(format!(

@@ -17,9 +17,25 @@ use crate::limits::HTTP_BODY_TIMEOUT;
 
 const BLOCK_START: &[u8] = b"NATS/1.0\r\n";
 
+/// What a request asks for by name, as texts; each at most once.
+pub(crate) type Parameters = Vec<(String, String)>;
+
+/// Refuses a parameter that is not among those that are known.
+pub(crate) fn check_known(key: &str, known: &[&str]) -> Result<(), Failure> {
+    if known.contains(&key) {
+        return Ok(());
+    }
+    let hint = match known {
+        [] => "none here".to_owned(),
+        known => known.join(", "),
+    };
+    let detail = format!("`{key}` is not a parameter here; known: {hint}");
+    Err(Failure::bad_request("unknown-parameter", detail))
+}
+
 /// The parameters of a query string, decoded; each at most once.
-pub(super) fn parameters(uri: &Uri, known: &[&str]) -> Result<Vec<(String, String)>, Failure> {
-    let mut parameters: Vec<(String, String)> = Vec::new();
+pub(super) fn parameters(uri: &Uri, known: &[&str]) -> Result<Parameters, Failure> {
+    let mut parameters = Parameters::new();
     for pair in uri
         .query()
         .unwrap_or("")
@@ -27,16 +43,7 @@ pub(super) fn parameters(uri: &Uri, known: &[&str]) -> Result<Vec<(String, Strin
         .filter(|pair| !pair.is_empty())
     {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if !known.contains(&key) {
-            let hint = match known {
-                [] => "none here".to_owned(),
-                known => known.join(", "),
-            };
-            return Err(Failure::bad_request(
-                "unknown-parameter",
-                format!("`{key}` is not a parameter of this path; known: {hint}"),
-            ));
-        }
+        check_known(key, known)?;
         if parameters.iter().any(|(seen, _)| seen == key) {
             let detail = format!("`{key}` is given twice");
             return Err(Failure::bad_request("bad-parameter", detail));
@@ -142,7 +149,7 @@ pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
 }
 
 /// A number without a unit.
-pub(super) fn number(name: &str, text: &str) -> Result<u64, Failure> {
+pub(crate) fn number(name: &str, text: &str) -> Result<u64, Failure> {
     text.parse().map_err(|_| {
         let detail = format!("{name} is a number, not `{}`", text.escape_debug());
         Failure::bad_request("bad-parameter", detail)

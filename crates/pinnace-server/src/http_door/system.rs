@@ -138,7 +138,7 @@ fn clients(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Fai
 fn list_topics(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
     only_get(request)?;
     request::parameters(request.uri(), &[])?;
-    let topics = topics::entries(&harbour.broker);
+    let topics = topics::entries(harbour);
     answer::json(&Topics {
         v: DOCUMENT_VERSION,
         topics,

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::answer::{self, Answer, Failure};
 use super::{Context, queues, request};
 use crate::caller::Action;
+use crate::harbour::Harbour;
 use crate::limits::PAYLOAD_BYTES_MAX;
 
 /// `POST /<topic>`: 200 once the message is as safe as its subscribers asked for.
@@ -82,7 +83,7 @@ pub(super) fn show(
         let seq = request::number("unread", &seq)?;
         return answer::json(&unread(broker, topic, seq));
     }
-    let entry = entries(broker)
+    let entry = entries(&context.harbour)
         .into_iter()
         .find(|entry| entry.topic == topic);
     let entry = entry.unwrap_or_else(|| TopicEntry {
@@ -93,7 +94,7 @@ pub(super) fn show(
     answer::json(&entry)
 }
 
-fn unread(broker: &Broker, topic: &str, seq: u64) -> Unread {
+pub(crate) fn unread(broker: &Broker, topic: &str, seq: u64) -> Unread {
     let holders = broker.holders(topic.as_bytes(), seq);
     Unread {
         seq,
@@ -110,8 +111,10 @@ fn unread(broker: &Broker, topic: &str, seq: u64) -> Unread {
     }
 }
 
-/// Every topic or pattern that somebody is subscribed to, with its queues.
-pub(super) fn entries(broker: &Broker) -> Vec<TopicEntry> {
+/// Every topic or pattern that somebody is subscribed to, with its queues, and every topic that was
+/// created; by topic.
+pub(crate) fn entries(harbour: &Harbour) -> Vec<TopicEntry> {
+    let broker = &harbour.broker;
     let mut queues: BTreeMap<Vec<u8>, Vec<QueueEntry>> = BTreeMap::new();
     for mut status in broker.queues() {
         let pattern = std::mem::take(&mut status.pattern);
@@ -121,13 +124,24 @@ pub(super) fn entries(broker: &Broker) -> Vec<TopicEntry> {
         .topics()
         .into_iter()
         .filter(|t| t.subscriptions + t.queues > 0);
-    subscribed
-        .map(|status| TopicEntry {
-            topic: String::from_utf8_lossy(&status.topic).into_owned(),
-            live: status.subscriptions as u64,
-            subscribers: queues.remove(&status.topic).unwrap_or_default(),
-        })
-        .collect()
+    let subscribed = subscribed.map(|status| TopicEntry {
+        topic: String::from_utf8_lossy(&status.topic).into_owned(),
+        live: status.subscriptions as u64,
+        subscribers: queues.remove(&status.topic).unwrap_or_default(),
+    });
+    let mut entries: Vec<TopicEntry> = subscribed.collect();
+    for topic in harbour.channels.list() {
+        if let Err(at) = entries.binary_search_by(|entry| entry.topic.cmp(&topic)) {
+            let (live, subscribers) = (0, Vec::new());
+            let created = TopicEntry {
+                topic,
+                live,
+                subscribers,
+            };
+            entries.insert(at, created);
+        }
+    }
+    entries
 }
 
 fn entry(status: QueueStatus) -> QueueEntry {

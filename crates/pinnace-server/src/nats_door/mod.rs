@@ -5,6 +5,7 @@
 //! that receiver's writer task. So a flood costs few system calls and a reader never waits for a
 //! slow one.
 
+mod acknowledge;
 mod close;
 mod connection;
 mod counts;

@@ -7,15 +7,15 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pinnace_nats::{
     Bounds, Connect, Op, PONG, ServerInfo, no_responders_headers, write_err, write_info, write_msg,
 };
-use pinnace_topics::{Batch, Done, Message, Publisher, SubscriptionId, topic};
+use pinnace_topics::{Batch, Message, Publisher, SubscriptionId, topic};
 
+use super::acknowledge::{acknowledgement, refusal};
 use super::close::Close;
 use super::counts::Counts;
 use super::outbox::Outbox;
@@ -24,6 +24,7 @@ use super::sink::Subscription;
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
 use crate::message_log::Origin;
+use crate::requests::{self, Requests};
 
 /// The reference server whose behaviour clients may count on; `docs/formats/nats.md` says why.
 const REFERENCE_VERSION: &str = "2.15.1";
@@ -52,6 +53,8 @@ pub(super) struct Session {
     pub(super) counts: Counts,
     /// A receiver wanted a pause when the batch was flushed before its end.
     behind: bool,
+    /// What it asked of the server itself, once it did.
+    requests: Option<Requests>,
 }
 
 struct Entry {
@@ -85,6 +88,7 @@ impl Session {
             batch: Batch::default(),
             behind: false,
             counts: Counts::default(),
+            requests: None,
         }
     }
 
@@ -250,6 +254,9 @@ impl Session {
         if !is_valid {
             return self.nobody_listens(message);
         }
+        if requests::is_request(message.topic) {
+            return self.ask(message);
+        }
         let skip = (!self.connect.echo).then_some(self.connection);
         let harbour = &self.harbour;
         let counts = &mut self.counts;
@@ -288,10 +295,21 @@ impl Session {
                 let subject = String::from_utf8_lossy(message.topic).into_owned();
                 tracing::warn!(connection = self.connection, subject, %error, "publish refused");
                 match message.reply {
-                    Some(reply) => self.harbour.publish_bytes(reply, &refusal(&error)),
+                    Some(reply) => drop(self.harbour.publish_bytes(reply, &refusal(&error))),
                     None => self.complain(&format!("Publish to \"{subject}\" refused: {error}")),
                 }
             }
+        }
+    }
+
+    /// A request to the server itself; nobody else hears it.
+    fn ask(&mut self, message: &Message<'_>) {
+        let (harbour, connection) = (&self.harbour, self.connection);
+        let requests = self
+            .requests
+            .get_or_insert_with(|| Requests::new(harbour.clone(), connection));
+        if let Some(caller) = &self.caller {
+            requests.start(caller, message);
         }
     }
 
@@ -388,6 +406,9 @@ impl Session {
         for (_, entry) in self.subscriptions.drain() {
             self.harbour.broker.unsubscribe(entry.id);
         }
+        if let Some(requests) = &self.requests {
+            requests.end();
+        }
         self.harbour.departed(self.connection, reason);
     }
 }
@@ -405,26 +426,4 @@ fn nonce() -> String {
     // Linux gives so few bytes whole, and never fails once it has started.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// What answers a durable publish with a reply subject once it is synced.
-/// `began` is when it was read, for those whose times are taken.
-fn acknowledgement(harbour: &Arc<Harbour>, reply: Box<[u8]>, began: Option<Instant>) -> Done {
-    let harbour = harbour.clone();
-    Box::new(move |stored| match stored {
-        Ok(seq) => {
-            harbour.answer(&reply, format!("{{\"seq\":{seq}}}").as_bytes());
-            if let Some(began) = began {
-                harbour.metrics.nats.publish_to_ack.add(began.elapsed(), 1);
-            }
-        }
-        Err(error) => harbour.answer(&reply, &refusal(&error)),
-    })
-}
-
-/// The answer to a durable publish that was not stored.
-fn refusal(error: &impl std::fmt::Display) -> Vec<u8> {
-    serde_json::json!({ "error": error.to_string() })
-        .to_string()
-        .into_bytes()
 }

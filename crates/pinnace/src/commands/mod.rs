@@ -1,11 +1,14 @@
 //! The commands: each has a file with its arguments and what it does, and one line here.
 
 mod bench;
+mod chat;
 mod clients;
 mod config;
 mod demo;
 mod publish;
+mod request;
 mod runs;
+pub(crate) mod send;
 mod serve;
 mod subscribe;
 mod topics;
@@ -14,6 +17,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pinnace_client::Api;
+
+pub(crate) use runs::local_time as since_text;
 
 use crate::bench::fleet;
 use crate::failure::Result;
@@ -96,6 +101,12 @@ enum Command {
     Pub(publish::Arguments),
     /// Print messages as they come
     Sub(subscribe::Arguments),
+    /// Ask on a topic and print the answer
+    Request(request::Arguments),
+    /// Send a message to one client
+    Send(send::Arguments),
+    /// Talk with others on channels
+    Chat(chat::Arguments),
     /// Topics with their subscribers and what waits for them
     Topics,
     /// Who is connected
@@ -147,6 +158,9 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<u8> {
         Command::Runs(arguments) => runs::run(arguments, &context),
         Command::Pub(arguments) => publish::run(&arguments, &context),
         Command::Sub(arguments) => subscribe::run(&arguments, &context),
+        Command::Request(arguments) => request::run(&arguments, &context),
+        Command::Send(arguments) => send::run(&arguments, &context),
+        Command::Chat(arguments) => chat::run(&arguments, &context),
         Command::Topics => topics::run(&context),
         Command::Clients(arguments) => clients::run(&arguments, &context),
         Command::Config(arguments) => config::run(&arguments, &context),

@@ -1,18 +1,15 @@
 //! `pinnace sub`: messages as they come, live or from a queue.
 
 use clap::Args;
-use pinnace_client::Api;
-use pinnace_client::messages::{Change, Messages};
+use pinnace_client::Queue;
+use pinnace_client::messages::{Change, Messages, Subscription, direct_topic};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Context;
 use crate::failure::{DONE, Failure, Result};
 use crate::output::Output;
-use crate::signals;
-
-/// One long-poll of a queue, seconds; the server answers sooner when a message comes.
-const WAIT_S: u64 = 25;
+use crate::{payload, signals};
 
 /// Print messages as they come, until Ctrl-C.
 #[derive(Debug, Args)]
@@ -22,6 +19,9 @@ pub(crate) struct Arguments {
     /// Keep a queue of this name: messages wait for it, and each is printed once
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
+    /// Be on the roster by this name, and print messages to it too
+    #[arg(long, value_name = "NAME", conflicts_with = "queue")]
+    name: Option<String>,
     /// End after this many messages
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
     context.log_warnings()?;
+    if let Some(name) = &arguments.name {
+        pinnace_proto::name::check(name).map_err(Failure::usage)?;
+    }
     let (ask, asked) = oneshot::channel();
     signals::on_stop(move || {
         // Nobody waits any more when the command has ended by itself.
@@ -39,83 +42,130 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let api = context.api()?;
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            result = async {
-                match &arguments.queue {
-                    Some(queue) => from_queue(arguments, queue, api, context.output).await,
-                    None => live(arguments, &api, context.output).await,
-                }
-            } => result,
-            _ = asked => Ok(()),
+    let address = context.api()?.nats_address()?;
+    let output = context.output;
+    runtime.block_on(async {
+        let name = arguments.name.as_deref().unwrap_or("pinnace-sub");
+        let messages = Messages::connect(&address, name, noting(output)).await?;
+        match &arguments.queue {
+            Some(name) => from_queue(arguments, name, &messages, output, asked).await,
+            None => live(arguments, &messages, output, asked).await,
         }
-    });
-    // A long-poll still open at the server must not hold us up.
-    runtime.shutdown_background();
-    ended.map(|()| DONE)
+    })?;
+    Ok(DONE)
 }
 
-async fn live(arguments: &Arguments, api: &Api, output: &Output) -> Result<()> {
-    let address = api.nats_address()?;
-    let quiet = output.clone();
-    let changed = move |change| match change {
-        Change::Disconnected => quiet.note("connection lost; trying again"),
-        Change::Connected => {}
-    };
-    let messages = Messages::connect(&address, "pinnace-sub", changed).await?;
+/// Says when the connection is lost and re-made.
+fn noting(output: &Output) -> impl Fn(Change) + Send + Sync + 'static {
+    let output = output.clone();
+    let was_lost = std::sync::atomic::AtomicBool::new(false);
+    move |change| {
+        let is_lost = change == Change::Disconnected;
+        let was_lost = was_lost.swap(is_lost, std::sync::atomic::Ordering::Relaxed);
+        match (was_lost, is_lost) {
+            (false, true) => output.note("connection lost; trying again"),
+            (true, false) => output.note("connected again"),
+            _ => {}
+        }
+    }
+}
+
+async fn live(
+    arguments: &Arguments,
+    messages: &Messages,
+    output: &Output,
+    mut asked: oneshot::Receiver<()>,
+) -> Result<()> {
     let mut subscription = messages.subscribe(&arguments.pattern, None).await?;
+    let mut direct = match &arguments.name {
+        Some(name) => Some(messages.subscribe(&direct_topic(name), None).await?),
+        None => None,
+    };
     output.note(format!("listening on {}", arguments.pattern));
     let mut seen = 0;
     while arguments.count != Some(seen) {
-        let Some(message) = subscription.next().await else {
+        let message = tokio::select! {
+            message = subscription.next() => message,
+            message = next_of(&mut direct) => message,
+            _ = &mut asked => break,
+        };
+        let Some(message) = message else {
             break;
         };
-        print(output, &message.topic, None, &message.payload);
+        print(
+            output,
+            &message.topic,
+            None,
+            message.from.as_deref(),
+            &message.payload,
+        );
         seen += 1;
     }
     Ok(())
 }
 
-async fn from_queue(arguments: &Arguments, queue: &str, api: Api, output: &Output) -> Result<()> {
-    let (topic, queue) = (arguments.pattern.clone(), queue.to_owned());
-    api.subscribe(&topic, &queue)?;
-    output.note(format!("waiting for what {queue} has in {topic}"));
-    let mut seen = 0;
-    while arguments.count != Some(seen) {
-        let (api, topic, queue) = (api.clone(), topic.clone(), queue.clone());
-        let poll = tokio::task::spawn_blocking(move || api.fetch(&topic, &queue, WAIT_S));
-        if let Some(message) = poll.await.map_err(Failure::failed)?? {
-            print(
-                output,
-                &arguments.pattern,
-                Some(message.seq),
-                &message.payload,
-            );
-            seen += 1;
-        }
+async fn next_of(
+    subscription: &mut Option<Subscription>,
+) -> Option<pinnace_client::messages::Received> {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
     }
-    Ok(())
 }
 
-fn print(output: &Output, topic: &str, seq: Option<u64>, payload: &[u8]) {
-    let text = String::from_utf8_lossy(payload);
-    let value: Option<Value> = serde_json::from_str(&text).ok();
+async fn from_queue(
+    arguments: &Arguments,
+    name: &str,
+    messages: &Messages,
+    output: &Output,
+    mut asked: oneshot::Receiver<()>,
+) -> Result<()> {
+    let topic = &arguments.pattern;
+    let mut queue: Queue = messages.queue(topic, name, &json!({})).await?;
+    output.note(format!("waiting for what {name} has in {topic}"));
+    let mut seen = 0;
+    let ended = loop {
+        if arguments.count == Some(seen) {
+            break Ok(());
+        }
+        let message = tokio::select! {
+            message = queue.next() => message,
+            _ = &mut asked => break Ok(()),
+        };
+        match message {
+            Ok(message) => {
+                let from = message.from.as_deref();
+                print(
+                    output,
+                    &message.topic,
+                    Some(message.seq),
+                    from,
+                    &message.payload,
+                );
+                seen += 1;
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    queue.finish().await;
+    Ok(ended?)
+}
+
+fn print(output: &Output, topic: &str, seq: Option<u64>, from: Option<&str>, payload: &[u8]) {
     if output.json {
+        let text = String::from_utf8_lossy(payload);
+        let value: Option<Value> = serde_json::from_str(&text).ok();
         let payload = value.unwrap_or_else(|| text.into_owned().into());
-        output.json_line(&json!({ "topic": topic, "seq": seq, "payload": payload }));
+        let mut line = json!({ "topic": topic, "seq": seq, "payload": payload });
+        if let Some(from) = from {
+            line["from"] = from.into();
+        }
+        output.json_line(&line);
     } else {
-        // Control characters of a stranger's message do not reach the terminal.
-        let shown: String = text
-            .chars()
-            .map(|c| {
-                if c.is_control() && c != '\n' && c != '\t' {
-                    '\u{fffd}'
-                } else {
-                    c
-                }
-            })
-            .collect();
-        output.line(format!("{topic}  {shown}"));
+        let shown = payload::shown(payload, output.reader());
+        let from = from
+            .map(|from| payload::clean(from) + ": ")
+            .unwrap_or_default();
+        output.line(format!("{}  {from}{shown}", payload::clean(topic)));
     }
 }

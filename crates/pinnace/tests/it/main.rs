@@ -11,6 +11,7 @@
 mod api;
 mod bench;
 mod bench_server;
+mod chat;
 mod command_line;
 mod demo;
 mod doors;
@@ -23,6 +24,7 @@ mod logs;
 mod metrics;
 mod nats;
 mod nats_access;
+mod requests;
 mod runs;
 mod sockets;
 mod storage;

@@ -192,6 +192,18 @@ impl Server {
             .unwrap()
     }
 
+    /// Like `spawn`, with a stdin to write to.
+    pub fn spawn_with_stdin(&self, arguments: &[&str]) -> Child {
+        pinnace(self.folder.path())
+            .args(["--server", &self.url()])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     /// One HTTP exchange.
     #[track_caller]
     pub fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
