@@ -32,6 +32,10 @@ const SLEEPS: &[(&str, &str)] = &[
         "a pause before the next try, and the end of patience; the server's return wakes it sooner",
     ),
     (
+        "crates/pinnace-client/src/queue.rs",
+        "a pause after an answer that will be another by and by",
+    ),
+    (
         "crates/pinnace-server/src/http_door/line.rs",
         "the last moments of a connection whose client does not read",
     ),
