@@ -67,6 +67,7 @@ pub(crate) struct Stores {
     pub(crate) damage: Vec<String>,
     pub(crate) runs: Reader,
     pub(crate) channels: Channels,
+    pub(crate) roster: Roster,
 }
 
 /// Answers to publishes, sent together when a batch of them is durable.
@@ -88,6 +89,7 @@ impl Harbour {
             damage,
             runs,
             channels,
+            roster,
         } = stores;
         let own_publisher = Mutex::new(broker.publisher());
         let answers = Mutex::new(Answers {
@@ -97,7 +99,7 @@ impl Harbour {
         Self {
             broker,
             info,
-            roster: Roster::default(),
+            roster,
             channels,
             runs,
             collector,

@@ -20,6 +20,7 @@ use crate::collector::{self, Collector, Command};
 use crate::harbour::{Harbour, Stores};
 use crate::limits::{DRAIN_MAX, LAME_DUCK_GRACE, LAME_DUCK_SPREAD, PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
+use crate::roster::Roster;
 use crate::{Settings, dead_letters, http_door, idle, nats_door};
 
 /// Why a server cannot start.
@@ -111,6 +112,7 @@ impl Running {
             damage,
             runs: Reader::new(&database),
             channels,
+            roster: Roster::open(&settings.data)?,
         };
         let harbour = Harbour::new(stores, info, commands, access, &settings);
         let harbour = Arc::new(harbour);
