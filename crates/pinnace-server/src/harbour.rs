@@ -70,6 +70,7 @@ pub(crate) struct Stores {
     pub(crate) damage: Vec<String>,
     pub(crate) runs: Reader,
     pub(crate) channels: Channels,
+    pub(crate) roster: Roster,
 }
 
 /// Answers to publishes, sent together when a batch of them is durable.
@@ -91,6 +92,7 @@ impl Harbour {
             damage,
             runs,
             channels,
+            roster,
         } = stores;
         let own_publisher = Mutex::new(broker.publisher());
         let answers = Mutex::new(Answers {
@@ -100,7 +102,7 @@ impl Harbour {
         Self {
             broker,
             info,
-            roster: Roster::default(),
+            roster,
             channels,
             runs,
             collector,

@@ -32,6 +32,7 @@ mod permissions;
 mod presence;
 mod requests;
 mod roster;
+mod roster_file;
 mod server;
 mod settings;
 

@@ -1,9 +1,10 @@
-//! Who is connected, and who was: the NATS connections of this server process.
+//! Who is connected, and who was: the NATS connections of this server, and of its earlier processes.
 //!
 //! Invariant: every entry is added once and leaves once; the history is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pinnace_proto::DOCUMENT_VERSION;
@@ -11,6 +12,7 @@ use pinnace_proto::api::ClientEntry;
 use pinnace_proto::event::{BenchIdentity, Presence};
 
 use crate::limits::ROSTER_HISTORY_MAX;
+use crate::roster_file::RosterFile;
 
 /// The roster; shared by the doors.
 #[derive(Default)]
@@ -22,6 +24,8 @@ pub(crate) struct Roster {
 struct State {
     present: BTreeMap<u64, Guest>,
     past: VecDeque<ClientEntry>,
+    /// Where the history is kept; nowhere in tests of the roster alone.
+    file: Option<RosterFile>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +56,32 @@ pub(crate) struct Renamed {
     pub(crate) is_new: bool,
 }
 
+impl State {
+    fn note(&mut self, line: &ClientEntry) {
+        let Self { file, present, .. } = self;
+        let Some(file) = file else {
+            return;
+        };
+        let others = present.iter().filter(|_| file.is_full());
+        let here: Vec<_> = others.map(|(c, guest)| entry(*c, guest, 0, None)).collect();
+        file.note(line, &here);
+    }
+}
+
 impl Roster {
+    /// With the history that is kept in the data folder.
+    pub(crate) fn open(data: &Path) -> std::io::Result<Self> {
+        let (file, past) = RosterFile::open(data)?;
+        let state = State {
+            file: Some(file),
+            past,
+            ..State::default()
+        };
+        Ok(Self {
+            state: Mutex::new(state),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +103,12 @@ impl Roster {
             named: None,
         });
         guest.name = name;
-        presence(connection, guest, None)
+        let (line, presence) = (
+            entry(connection, guest, 0, None),
+            presence(connection, guest, None),
+        );
+        state.note(&line);
+        presence
     }
 
     /// A client wants a name that nobody else has: it gets `wanted`, or `wanted-2`, `-3`, … `None` when
@@ -100,7 +134,11 @@ impl Roster {
         guest.named = Some(instance);
         let is_new = guest.name != name;
         guest.name = name;
-        let presence = presence(connection, guest, None);
+        let (line, presence) = (
+            entry(connection, guest, 0, None),
+            presence(connection, guest, None),
+        );
+        state.note(&line);
         Some(Renamed { presence, is_new })
     }
 
@@ -123,9 +161,9 @@ impl Roster {
         if state.past.len() == ROSTER_HISTORY_MAX {
             state.past.pop_front();
         }
-        state
-            .past
-            .push_back(entry(connection, &guest, duration_us, Some(reason)));
+        let line = entry(connection, &guest, duration_us, Some(reason));
+        state.note(&line);
+        state.past.push_back(line);
         Some(presence(connection, &guest, Some((duration_us, reason))))
     }
 

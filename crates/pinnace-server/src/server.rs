@@ -21,6 +21,7 @@ use crate::harbour::{Harbour, Stores};
 use crate::limits::{DRAIN_MAX, LAME_DUCK_GRACE, LAME_DUCK_SPREAD, PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
 use crate::message_log::MessageLog;
+use crate::roster::Roster;
 use crate::{Settings, dead_letters, http_door, idle, nats_door};
 
 /// Why a server cannot start.
@@ -120,6 +121,7 @@ impl Running {
             damage,
             runs: Reader::new(&database),
             channels,
+            roster: Roster::open(&settings.data)?,
         };
         let mut harbour = Harbour::new(stores, info, commands, access, &settings);
         harbour.message_log = open_message_log(&settings)?;

@@ -24,15 +24,9 @@ struct Exception {
 /// Files above 400 lines.
 const FILES: &[Exception] = &[
     Exception {
-        file: "crates/pinnace/src/chat/session.rs",
-        function: "",
-        lines: 663,
-        reason: "everything a chat can be told and asked, over one state; to be split by who asks",
-    },
-    Exception {
         file: "crates/pinnace-server/src/server.rs",
         function: "",
-        lines: 407,
+        lines: 409,
         reason: "start and stop of every part, in order",
     },
     Exception {

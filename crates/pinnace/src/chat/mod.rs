@@ -7,7 +7,11 @@
 
 mod command;
 mod input;
+mod listing;
+mod membership;
+mod reader;
 mod session;
+mod showing;
 
 use pinnace_client::messages::{Change, Messages};
 use pinnace_client::queue::Queued;

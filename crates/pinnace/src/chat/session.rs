@@ -1,60 +1,53 @@
 //! What a chat knows, and what each event does.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::PoisonError;
 use std::time::Duration;
 
+use pinnace_client::Api;
 use pinnace_client::messages::{Change, FROM_HEADER, INSTANCE_HEADER, Messages, direct_topic};
-use pinnace_client::queue::{Queue, Queued};
-use pinnace_client::{Api, MessagesError};
-use pinnace_proto::api::{Clients, Topics};
 use pinnace_proto::event::Presence;
-use pinnace_proto::units::show_duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::command::{self, Command};
 use super::input::{Screen, Words};
+use super::listing::is_channel;
 use super::{Event, blocking};
-use crate::commands::{send, since_text};
+use crate::commands::send;
 use crate::failure::{Failure, Result, nearest};
 use crate::output::Output;
-use crate::payload::{self, clean};
+use crate::payload::clean;
 
 /// Where everybody is who joined nothing yet.
 const FIRST_CHANNEL: &str = "lobby";
-/// Shown messages remembered for `/history`, of each channel.
-const HISTORY_MAX: usize = 200;
 /// The server answers within this time.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A message older than this is shown with its time.
-const AGE_SHOWN_US: u64 = 5_000_000;
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
     api: Api,
-    messages: Messages,
-    events: mpsc::UnboundedSender<Event>,
-    screen: Screen,
-    words: Words,
-    output: Output,
+    pub(super) messages: Messages,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) screen: Screen,
+    pub(super) words: Words,
+    pub(super) output: Output,
     /// Which program of its name this is.
-    instance: String,
-    name: String,
+    pub(super) instance: String,
+    pub(super) name: String,
     /// The name was given because the wanted one was taken; its queues go with it.
-    is_makeshift: bool,
-    current: Option<String>,
-    joined: BTreeMap<String, Channel>,
-    is_lost: bool,
+    pub(super) is_makeshift: bool,
+    pub(super) current: Option<String>,
+    pub(super) joined: BTreeMap<String, Channel>,
+    pub(super) is_lost: bool,
 }
 
 /// A channel that is listened to.
-struct Channel {
-    reader: JoinHandle<()>,
-    stop: Option<oneshot::Sender<()>>,
+pub(super) struct Channel {
+    pub(super) reader: JoinHandle<()>,
+    pub(super) stop: Option<oneshot::Sender<()>>,
     /// The number of the last message shown.
-    last_seq: u64,
-    history: VecDeque<String>,
+    pub(super) last_seq: u64,
+    pub(super) history: VecDeque<String>,
 }
 
 impl Session {
@@ -108,7 +101,7 @@ impl Session {
         }
         match mine.into_iter().next() {
             Some(first) => self.current = Some(first),
-            None => self.create(FIRST_CHANNEL).await?,
+            None => return self.create(FIRST_CHANNEL).await,
         }
         self.refresh_words().await;
         let channels: Vec<&str> = self.channels().collect();
@@ -194,7 +187,7 @@ impl Session {
         }
     }
 
-    fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         if self.output.json {
             self.output.note(text);
         } else {
@@ -210,7 +203,7 @@ impl Session {
         joined.filter(move |channel| *channel != direct)
     }
 
-    fn queue_name(&self) -> String {
+    pub(super) fn queue_name(&self) -> String {
         format!("chat-{}", self.name)
     }
 
@@ -233,108 +226,6 @@ impl Session {
             }
         });
         Ok(())
-    }
-
-    /// Asks for a name of its own; says so when it is another than the wanted.
-    async fn take_name(&mut self, wanted: &str) -> Result<()> {
-        let fields = json!({ "name": wanted, "instance": self.instance });
-        let granted = self.messages.ask("name", &fields, PATIENCE).await?;
-        let name = granted["name"].as_str().unwrap_or(wanted).to_owned();
-        self.is_makeshift = name != wanted;
-        if self.is_makeshift {
-            self.say(&format!("there is a {wanted} already; you are {name}"));
-        }
-        self.name = name;
-        Ok(())
-    }
-
-    async fn rename(&mut self, wanted: &str) -> Result<()> {
-        if wanted == self.name {
-            return Ok(());
-        }
-        let before = self.name.clone();
-        self.take_name(wanted).await?;
-        self.move_from(&before, true).await?;
-        let text = format!("you are {}", self.name);
-        self.say(&text);
-        Ok(())
-    }
-
-    /// Has the channels under the new name. What waits under the old is shown first, if that is given up.
-    async fn move_from(&mut self, before: &str, gives_up: bool) -> Result<()> {
-        let old_queue = format!("chat-{before}");
-        let old_direct = direct_topic(before);
-        let channels: Vec<String> = self.joined.keys().cloned().collect();
-        for channel in channels {
-            let is_direct = channel == old_direct;
-            let target = if is_direct {
-                direct_topic(&self.name)
-            } else {
-                channel.clone()
-            };
-            // The new queue is there before the old one goes, so nothing falls between them.
-            let queue = self.queue_for(&target).await?;
-            self.stop(&channel).await;
-            let mut moved = self.joined.remove(&channel);
-            if gives_up {
-                let mut old = self.messages.queue(&channel, &old_queue, &limits()).await?;
-                while let Some(message) = old.next_waiting().await? {
-                    self.show(&channel, &message);
-                    if let Some(moved) = &mut moved {
-                        moved.last_seq = message.seq;
-                    }
-                }
-                old.finish().await;
-                self.messages.end_queue(&channel, &old_queue).await?;
-            }
-            let last_seq = moved.as_ref().map_or(0, |moved| moved.last_seq);
-            self.start(&target, queue, last_seq);
-            if let (Some(moved), Some(new)) = (moved, self.joined.get_mut(&target)) {
-                new.history = moved.history;
-            }
-        }
-        Ok(())
-    }
-
-    async fn queue_for(&self, channel: &str) -> Result<Queue> {
-        let name = self.queue_name();
-        Ok(self.messages.queue(channel, &name, &limits()).await?)
-    }
-
-    async fn listen(&mut self, channel: &str, skip_through: u64) -> Result<()> {
-        let queue = self.queue_for(channel).await?;
-        self.start(channel, queue, skip_through);
-        Ok(())
-    }
-
-    fn start(&mut self, channel: &str, mut queue: Queue, skip_through: u64) {
-        queue.skip_through(skip_through);
-        let (stop, stopped) = oneshot::channel();
-        let reader = tokio::spawn(read(
-            queue,
-            channel.to_owned(),
-            self.events.clone(),
-            stopped,
-        ));
-        let entry = Channel {
-            reader,
-            stop: Some(stop),
-            last_seq: skip_through,
-            history: VecDeque::new(),
-        };
-        self.joined.insert(channel.to_owned(), entry);
-    }
-
-    /// Ends the reader of a channel, with what was shown acknowledged.
-    async fn stop(&mut self, channel: &str) {
-        if let Some(entry) = self.joined.get_mut(channel) {
-            drop(entry.stop.take());
-            if self.is_lost {
-                entry.reader.abort();
-            }
-            // One that ended badly has nothing to say either.
-            let _ = (&mut entry.reader).await;
-        }
     }
 
     async fn publish(&mut self, text: &str) -> Result<()> {
@@ -368,50 +259,6 @@ impl Session {
             self.say(&format!("nobody else is in {channel}"));
         }
         Ok(())
-    }
-
-    fn remember(&mut self, channel: &str, line: String) {
-        if let Some(entry) = self.joined.get_mut(channel) {
-            if entry.history.len() == HISTORY_MAX {
-                entry.history.pop_front();
-            }
-            entry.history.push_back(line);
-        }
-    }
-
-    fn show(&mut self, channel: &str, message: &Queued) {
-        if let Some(entry) = self.joined.get_mut(channel) {
-            entry.last_seq = message.seq;
-        }
-        if message.instance.as_ref() == Some(&self.instance) {
-            // Its own words are on the screen already.
-            return;
-        }
-        if self.output.json {
-            let text = String::from_utf8_lossy(&message.payload);
-            let value: Option<Value> = serde_json::from_str(&text).ok();
-            let payload = value.unwrap_or_else(|| text.into_owned().into());
-            self.output.json_line(&json!({
-                "topic": message.topic, "seq": message.seq, "from": message.from,
-                "published_us": message.published_us, "payload": payload,
-            }));
-            return;
-        }
-        let from = clean(message.from.as_deref().unwrap_or("?"));
-        let place = if message.topic == direct_topic(&self.name) {
-            "to you".to_owned()
-        } else {
-            clean(&message.topic)
-        };
-        let age_us = now_us().saturating_sub(message.published_us);
-        let time = match age_us > AGE_SHOWN_US {
-            true => format!(" ({})", since_text(message.published_us)),
-            false => String::new(),
-        };
-        let text = payload::shown(&message.payload, self.output.reader());
-        let line = format!("[{place}] {from}{time}: {text}");
-        self.screen.show(&line);
-        self.remember(channel, line);
     }
 
     async fn create(&mut self, channel: &str) -> Result<()> {
@@ -475,71 +322,6 @@ impl Session {
         Ok(())
     }
 
-    async fn topics(&self) -> Result<Topics> {
-        let answer = self.messages.ask("topics", &json!({}), PATIENCE).await?;
-        serde_json::from_value(answer).map_err(Failure::failed)
-    }
-
-    async fn clients(&self) -> Result<Clients> {
-        let answer = self.messages.ask("clients", &json!({}), PATIENCE).await?;
-        serde_json::from_value(answer).map_err(Failure::failed)
-    }
-
-    async fn list_channels(&mut self) -> Result<()> {
-        let topics = self.topics().await?.topics;
-        let channels = topics.iter().filter(|entry| is_channel(&entry.topic));
-        let lines: Vec<String> = channels
-            .map(|entry| {
-                let mark = if self.joined.contains_key(&entry.topic) {
-                    "you and "
-                } else {
-                    ""
-                };
-                let count = entry.live + entry.subscribers.len() as u64;
-                let others = count - u64::from(!mark.is_empty()).min(count);
-                format!("{}  {mark}{others} listening", entry.topic)
-            })
-            .collect();
-        self.say(&lines.join("\n"));
-        self.refresh_words().await;
-        Ok(())
-    }
-
-    async fn list_clients(&mut self) -> Result<()> {
-        let clients = self.clients().await?.clients;
-        for client in clients {
-            let duration = show_duration(Duration::from_micros(client.duration_us));
-            let you = if client.name == self.name {
-                " (you)"
-            } else {
-                ""
-            };
-            let (name, kind, address) = (&client.name, &client.kind, &client.address);
-            let since = since_text(client.since_us);
-            self.say(&format!(
-                "{name}{you}  {kind}  {address}  since {since}, for {duration}"
-            ));
-        }
-        Ok(())
-    }
-
-    fn list_history(&mut self, channel: Option<String>) -> Result<()> {
-        let channel = channel.or_else(|| self.current.clone()).unwrap_or_default();
-        let Some(entry) = self.joined.get(&channel) else {
-            return Err(Failure::failed(format!("you are not in {channel}")));
-        };
-        let lines: Vec<String> = entry.history.iter().cloned().collect();
-        if lines.is_empty() {
-            self.say(&format!(
-                "nothing was said in {channel} while you were here"
-            ));
-        }
-        for line in lines {
-            self.screen.show(&format!("  {line}"));
-        }
-        Ok(())
-    }
-
     async fn link(&mut self, change: Change) {
         match (change, self.is_lost) {
             (Change::Disconnected, false) => {
@@ -581,31 +363,6 @@ impl Session {
         self.say(&format!("{name} {word}"));
         self.refresh_words().await;
     }
-
-    /// What can be completed from now on; left as it is while the server does not say.
-    async fn refresh_words(&self) {
-        if matches!(self.screen, Screen::Plain(_)) || self.is_lost {
-            return;
-        }
-        if let (Ok(topics), Ok(clients)) = (self.topics().await, self.clients().await) {
-            let topics = topics.topics.into_iter().map(|entry| entry.topic);
-            let mut known: Vec<String> = topics.filter(|topic| is_channel(topic)).collect();
-            known.extend(clients.clients.into_iter().map(|entry| entry.name));
-            known.sort();
-            known.dedup();
-            *self.words.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        }
-    }
-}
-
-/// What a queue of somebody who is away may hold: it must not stand in the way of those who talk.
-fn limits() -> Value {
-    json!({ "max_messages": 10_000, "max_age": "720h", "overflow": "drop-oldest" })
-}
-
-/// A topic for people: neither the server's own nor anybody's inbox.
-fn is_channel(topic: &str) -> bool {
-    !topic.starts_with(['$', '_', '-']) && !topic.starts_with("pinnace.")
 }
 
 fn is_pattern(channel: &str) -> bool {
@@ -614,50 +371,4 @@ fn is_pattern(channel: &str) -> bool {
 
 fn borrowed<'a>(headers: &'a [(&'static str, String); 2]) -> [(&'a str, &'a str); 2] {
     [0, 1].map(|n: usize| (headers[n].0, headers[n].1.as_str()))
-}
-
-fn now_us() -> u64 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
-    since.map_or(0, |since| since.as_micros() as u64)
-}
-
-/// Hands the messages of a channel to the session, one by one, until it is told to stop.
-async fn read(
-    mut queue: Queue,
-    channel: String,
-    events: mpsc::UnboundedSender<Event>,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    loop {
-        let next = tokio::select! {
-            next = queue.next() => next,
-            _ = &mut stopped => break,
-        };
-        let message = match next {
-            Ok(message) => message,
-            Err(error) => return lost(&events, channel, error),
-        };
-        let (shown, was_shown) = oneshot::channel();
-        let event = Event::Message {
-            channel: channel.clone(),
-            message: message.clone(),
-            shown,
-        };
-        let is_shown = events.send(event).is_ok()
-            && tokio::select! {
-                biased;
-                shown = was_shown => shown.is_ok(),
-                _ = &mut stopped => false,
-            };
-        if !is_shown {
-            queue.put_back(message);
-            break;
-        }
-    }
-    queue.finish().await;
-}
-
-fn lost(events: &mpsc::UnboundedSender<Event>, channel: String, error: MessagesError) {
-    // After the end nobody wants to know.
-    let _ = events.send(Event::Lost { channel, error });
 }

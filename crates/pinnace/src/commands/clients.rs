@@ -38,6 +38,10 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
                 client.kind.clone(),
                 client.address.clone(),
                 local_time(client.since_us),
+                match client.reason {
+                    Some(_) => local_time(client.since_us + client.duration_us),
+                    None => "-".to_owned(),
+                },
                 show_duration(Duration::from_micros(client.duration_us)),
                 client
                     .reason
@@ -51,6 +55,7 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
         ("kind", false),
         ("address", false),
         ("since", false),
+        ("until", false),
         ("for", true),
         ("state", false),
     ];

@@ -1,10 +1,11 @@
 //! People: `request`, `send`, `sub` across a restart, and `chat` with and without a terminal.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 
-use crate::support::{PATIENCE, Server, finish, signal, wait_for};
+use crate::support::{PATIENCE, Server, finish, pinnace, signal, wait_for};
 
 /// A program that runs, read line by line while it does.
 struct Talk {
@@ -256,4 +257,116 @@ fn what_is_said_while_one_is_away_waits() {
     bob.expect("bob (you)");
     signal(bob.child.id(), "TERM");
     assert_eq!(bob.end().0, 0);
+}
+
+/// A chat in a terminal: what is typed goes in byte by byte, what the screen gets comes out.
+struct Terminal {
+    child: Child,
+    keys: File,
+    screen: mpsc::Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    fn start(server: &Server, name: &str) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+        let theirs = File::options().read(true).write(true).open(path).unwrap();
+        let child = pinnace(server.folder.path())
+            .env("TERM", "xterm")
+            .args(["--server", &server.url(), "chat", "--name", name])
+            .stdin(Stdio::from(theirs.try_clone().unwrap()))
+            .stdout(Stdio::from(theirs.try_clone().unwrap()))
+            .stderr(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        let keys = File::from(ours);
+        let mut output = keys.try_clone().unwrap();
+        let (tell, screen) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4_096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                if tell.send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            keys,
+            screen,
+            seen: String::new(),
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// What the screen got up to and with `part`.
+    #[track_caller]
+    fn expect(&mut self, part: &str) -> String {
+        loop {
+            if let Some(at) = self.seen.find(part) {
+                let rest = self.seen.split_off(at + part.len());
+                return std::mem::replace(&mut self.seen, rest);
+            }
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
+                Err(error) => panic!("{error}: `{part}` did not come: {:?}", self.seen),
+            }
+        }
+    }
+
+    /// Waits for its end and says its exit code.
+    fn end(mut self) -> i32 {
+        wait_for("the end of the chat", || {
+            self.child.try_wait().unwrap().is_some()
+        });
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_terminal_has_an_editor_and_messages_come_above_it() {
+    let server = Server::start();
+    let mut alice = Terminal::start(&server, "alice");
+    alice.expect("alice lobby> ");
+    alice.press("half a li");
+    alice.expect("half a li");
+    server.post("/lobby", "{\"a\":1}");
+    // The message in colour, then the prompt with what was typed so far.
+    alice.expect("\x1b[36m\"a\"\x1b[0m: \x1b[33m1\x1b[0m");
+    alice.expect("alice lobby> half a li");
+    alice.press("ne\r");
+    alice.expect("nobody else is in lobby");
+    alice.expect("alice lobby> ");
+    alice.press("/cr\t");
+    alice.expect("/create ");
+    alice.press("plans\r");
+    alice.expect("alice plans> ");
+    // The key upwards brings the line before.
+    alice.press("\x1b[A");
+    alice.expect("/create plans");
+    alice.press("\x15/join lo\t");
+    alice.expect("/join lobby ");
+    alice.press("\r");
+    alice.expect("alice lobby> ");
+    // Ctrl-D ends it, and so does Ctrl-C.
+    alice.press("\x04");
+    assert_eq!(alice.end(), 0);
+    let mut again = Terminal::start(&server, "alice");
+    again.expect("alice lobby> ");
+    again.press("\x03");
+    assert_eq!(again.end(), 0);
 }

@@ -355,6 +355,33 @@ fn names_are_given_once() {
 }
 
 #[test]
+fn who_was_connected_is_known_after_a_crash() {
+    let mut server = Server::start();
+    let mut here = Asker::of(&server);
+    here.ask("name", &json!({"name": "alice"}));
+    drop(server.nats_client());
+    wait_for("a client that left", || {
+        let all = here.ask("clients", &json!({"history": true}));
+        all["clients"].as_array().unwrap().len() == 2
+    });
+    server.kill();
+    server.restart();
+    let done = server.run(&["clients", "--history"]).expect(0, &[]);
+    let line = |part: &str| {
+        done.stdout
+            .lines()
+            .find(|line| line.contains(part))
+            .unwrap()
+    };
+    assert!(line("alice").contains("the server ended"), "{done:?}");
+    assert!(line("until").contains("since"), "{done:?}");
+    assert!(
+        done.stdout.contains("client closed the connection"),
+        "{done:?}"
+    );
+}
+
+#[test]
 fn a_client_of_the_ecosystem_asks() {
     let server = Server::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
