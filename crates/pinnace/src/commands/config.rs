@@ -40,7 +40,7 @@ fn show(origin: bool, context: &Context<'_>) -> Result<u8> {
         let Some((value, from)) = context.layers.get(&key) else {
             continue;
         };
-        let from = from.to_string();
+        let (value, from) = (without_login(value), from.to_string());
         document.insert(key.clone(), json!({ "value": value, "origin": from }));
         rows.push(if origin {
             vec![key, value, from]
@@ -59,6 +59,17 @@ fn show(origin: bool, context: &Context<'_>) -> Result<u8> {
     Ok(DONE)
 }
 
+/// A URL without who it says it is: settings are shown to whoever looks on.
+fn without_login(value: String) -> String {
+    match value.split_once("://") {
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://…@{host}"),
+            None => value,
+        },
+        None => value,
+    }
+}
+
 /// Unknown keys were refused when the file was read; here every value is read as what it means.
 fn check(context: &Context<'_>) -> Result<u8> {
     let layers = &context.layers;
@@ -66,6 +77,8 @@ fn check(context: &Context<'_>) -> Result<u8> {
     layers.address("server.nats")?;
     layers.duration("server.exit_when_idle")?;
     layers.yes("server.expose_without_authentication")?;
+    layers.nats_limits()?;
+    layers.auth_settings()?;
     for key in ["client.heartbeat", "client.monitor", "job.run_time"] {
         layers.duration_us(key)?;
     }

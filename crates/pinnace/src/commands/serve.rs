@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// Log messages that clients publish here, one JSON line each
     #[arg(long, value_name = "FILE")]
     message_log_file: Option<PathBuf>,
-    /// Topics whose messages are logged, with commas between; wildcards allowed [default: >]
+    /// Topics whose messages are logged, with commas between; wildcards allowed [default: all]
     #[arg(long, value_name = "PATTERN,…")]
     message_log_patterns: Option<String>,
     /// How much of each payload is logged [default: none]

@@ -128,8 +128,15 @@ fn settings_that_make_no_sense_are_named() {
 fn secrets_are_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pinnace.yaml"), USERS).unwrap();
-    for arguments in [&["config", "show"][..], &["config", "show", "--origin"]] {
-        let done = run(folder.path(), arguments);
+    let url = "http://admin:t0ken@lab-1:7420";
+    for arguments in [
+        &["config", "show"][..],
+        &["--server", url, "config", "show", "--origin"],
+        &["--server", url, "--json", "config", "show"],
+        &["--server", url, "config", "check"],
+    ] {
+        let done = run(folder.path(), arguments).expect(0, &[]);
+        let done = (done.stdout, done.stderr);
         assert!(!format!("{done:?}").contains("t0ken"), "{done:?}");
     }
 }
