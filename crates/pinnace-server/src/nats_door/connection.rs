@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use pinnace_nats::{PING, decode};
 use pinnace_topics::Flush;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::close::Close;
 use super::outbox::Outbox;
 use super::session::Session;
 use crate::harbour::Harbour;
+use crate::lanes::Arriving;
 use crate::limits::{BATCH_BYTES_MAX, LINGER, PAUSE_MAX, READ_BYTES};
 
 thread_local! {
@@ -24,14 +24,21 @@ thread_local! {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>) {
+pub(super) async fn run(stream: Arriving, address: SocketAddr, harbour: Arc<Harbour>) {
     let admitted = harbour.admit_nats();
     let _counted = harbour.metrics.nats.connections.enter();
     harbour.metrics.nats.connections_ever.add(1);
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection closed before it was greeted");
-        return;
-    }
+    let landed = stream.land().and_then(|stream| {
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    });
+    let stream = match landed {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a connection closed before it was greeted");
+            return;
+        }
+    };
     let outbox = Arc::new(Outbox::new(stream, &harbour));
     let mut session = Session::new(harbour.clone(), address, outbox.clone());
     session.greet();
