@@ -77,6 +77,10 @@ pub const PAYLOAD_HEAD_BYTES: usize = 256;
 /// Outcomes of one batch of the log that are told to a lane's tasks from the log's thread; more of them are
 /// told on the lane.
 pub const LETTERS_DIRECT_MAX: usize = 4;
+/// Send buffer of a NATS connection from this host, bytes. There is no distance to be filled with bytes
+/// under way, and what does not stay in the CPU's cache costs twice as much (`peers/README.md`). Connections from
+/// elsewhere have what the system finds right.
+pub const LOOPBACK_SEND_BYTES: usize = 256 << 10;
 /// Bytes read from a NATS connection at a time.
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use pinnace_nats::{PING, decode};
 use pinnace_topics::Flush;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::time::{Instant, timeout};
 
 use super::close::Close;
@@ -17,7 +18,7 @@ use super::outbox::Outbox;
 use super::session::Session;
 use crate::harbour::Harbour;
 use crate::lanes::Arriving;
-use crate::limits::{BATCH_BYTES_MAX, LINGER, PAUSE_MAX, READ_BYTES};
+use crate::limits::{BATCH_BYTES_MAX, LINGER, LOOPBACK_SEND_BYTES, PAUSE_MAX, READ_BYTES};
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 2 * READ_BYTES]);
@@ -30,6 +31,9 @@ pub(super) async fn run(stream: Arriving, address: SocketAddr, harbour: Arc<Harb
     harbour.metrics.nats.connections_ever.add(1);
     let landed = stream.land().and_then(|stream| {
         stream.set_nodelay(true)?;
+        if address.ip().is_loopback() {
+            set_socket_send_buffer_size(&stream, LOOPBACK_SEND_BYTES)?;
+        }
         Ok(stream)
     });
     let stream = match landed {

@@ -36,7 +36,7 @@ pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
                 let Ok(stream) = Arriving::of(stream) else {
                     continue;
                 };
-                let lane = harbour.lanes.next();
+                let lane = harbour.lanes.shared();
                 lane.spawn(connection::run(stream, address, harbour.clone()));
             }
             Err(error) => crate::server::rest_after_accept_error("nats", &error).await,
