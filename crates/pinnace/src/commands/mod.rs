@@ -125,8 +125,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Calls to the server that the settings name.
     pub(crate) fn api(&self) -> Result<Api> {
-        let url = self.layers.text("client.server").unwrap_or_default();
-        Ok(Api::new(&url)?)
+        Ok(Api::new(&self.layers.server()?)?)
     }
 
     /// Starts logging for a command that has nothing of its own to log.
