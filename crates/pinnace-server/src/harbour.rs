@@ -8,7 +8,7 @@ use pinnace_runs::Reader;
 use pinnace_topics::{
     Batch, Broker, Done, Message, PublishError, Published, Publisher, StoreError,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::access::Access;
 use crate::channels::Channels;
@@ -56,6 +56,8 @@ pub(crate) struct Harbour {
     /// Which stream reads each queue.
     pub(crate) queue_streams: Arc<QueueStreams>,
     pub(crate) metrics: Arc<Metrics>,
+    /// One check or backup at a time.
+    pub(crate) upkeep: Arc<Semaphore>,
     /// Where messages are logged, if they are.
     pub(crate) message_log: Option<Arc<MessageLog>>,
     next_connection: AtomicU64,
@@ -119,6 +121,7 @@ impl Harbour {
             damage,
             queue_streams: Arc::default(),
             metrics: Arc::default(),
+            upkeep: Arc::new(Semaphore::new(1)),
             message_log: None,
             next_connection: AtomicU64::new(1),
             own_publisher,

@@ -18,6 +18,8 @@ pub(crate) const PARTIAL: u8 = 3;
 pub(crate) const INFEASIBLE: u8 = 5;
 /// Not authorised.
 pub(crate) const UNAUTHORISED: u8 = 6;
+/// What was read back was not what was written.
+pub(crate) const INTEGRITY: u8 = 7;
 /// Refused for safety.
 pub(crate) const UNSAFE: u8 = 8;
 

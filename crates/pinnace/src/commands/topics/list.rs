@@ -1,11 +1,10 @@
-//! `pinnace topics`: what is subscribed to, by whom, and what waits.
+//! `pinnace topics` alone: what is subscribed to, by whom, and what waits.
 
-use super::Context;
+use crate::commands::Context;
 use crate::failure::{DONE, Result};
 use crate::output::table;
 
-pub(crate) fn run(context: &Context<'_>) -> Result<u8> {
-    context.log_warnings()?;
+pub(super) fn run(context: &Context<'_>) -> Result<u8> {
     let topics = context.api()?.topics()?;
     if context.output.json {
         context.output.document(&topics);
