@@ -55,9 +55,9 @@ pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// Frames of a backup that wait for its client.
 pub const BACKUP_FRAMES_AHEAD: usize = 4;
 /// A check or backup works this long at a time.
-pub const UPKEEP_STRETCH: Duration = Duration::from_millis(10);
+pub const UPKEEP_STRETCH: Duration = Duration::from_millis(2);
 /// Then it rests this long.
-pub const UPKEEP_REST: Duration = Duration::from_millis(10);
+pub const UPKEEP_REST: Duration = Duration::from_millis(8);
 
 /// Paths that requests are counted by.
 pub const METRIC_PATHS_MAX: usize = 32;

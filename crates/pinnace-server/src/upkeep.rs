@@ -2,7 +2,7 @@
 //! server uses.
 //!
 //! Invariant: a check changes nothing, and gives way to everything else: it has a thread of its own
-//! with the lowest priority, and rests as long as it works. Left to others: what is damage
+//! with the lowest priority, and rests four times as long as it works. Left to others: what is damage
 //! (`pinnace-log`), what it costs (`pinnace-topics`).
 
 use std::cell::Cell;

@@ -80,6 +80,8 @@ async fn make(harbour: Arc<Harbour>, turn: OwnedSemaphorePermit, frames: Frames)
             pace.step();
             frames.blocking_send(Ok(frame)).is_ok()
         });
+        // Before the last byte: a client that has it finds the server free for the next.
+        drop((snapshot, turn));
         if let Err(error) = sent {
             tracing::error!(%error, "a backup broke off: the log cannot be read");
             // Without its end nobody takes it for whole.
@@ -89,5 +91,4 @@ async fn make(harbour: Arc<Harbour>, turn: OwnedSemaphorePermit, frames: Frames)
     if made.await.is_none() {
         tracing::error!("a backup broke off");
     }
-    drop(turn);
 }

@@ -341,5 +341,7 @@ fn a_full_disk_at_the_client_is_said_and_leaves_no_file() {
         .unwrap();
     let done = Done::of(&output, &["backup"]).expect(1, &["b.bak cannot be written", "No space"]);
     assert_eq!(done.stdout, "");
-    assert_eq!(server.post("/-/topics/check", "").status, 200);
+    wait_for("the end of the backup", || {
+        server.post("/-/topics/check", "").status == 200
+    });
 }
