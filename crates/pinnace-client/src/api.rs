@@ -1,10 +1,13 @@
 //! The HTTP door's documents as typed calls.
 
+use std::io::Read;
+
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::api::{
     Clients, Health, Info, JoinRequest, Joined, Problem, Query, Rows, Runs, Topics,
 };
 use pinnace_proto::run::RunRecord;
+use pinnace_proto::upkeep::TopicsCheck;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::header::AUTHORIZATION;
@@ -183,6 +186,22 @@ impl Api {
     /// Topics with their queues.
     pub fn topics(&self) -> Result<Topics, ApiError> {
         self.get("/-/topics")
+    }
+
+    /// Has the server check everything it stores; takes as long as it takes.
+    pub fn check_topics(&self) -> Result<TopicsCheck, ApiError> {
+        let request = self.agent.post(self.url("/-/topics/check"));
+        let patient = request.config().timeout_global(None).build();
+        let answer = self.check(patient.send_empty())?;
+        self.document(answer)
+    }
+
+    /// A backup of everything the server stores, byte by byte as it comes.
+    pub fn backup_topics(&self) -> Result<impl Read + use<>, ApiError> {
+        let request = self.agent.get(self.url("/-/topics/backup"));
+        let patient = request.config().timeout_global(None).build();
+        let answer = self.check(patient.call())?;
+        Ok(answer.into_body().into_reader())
     }
 
     /// The list of runs.

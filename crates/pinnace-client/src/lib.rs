@@ -16,5 +16,6 @@ mod spool;
 
 pub use api::{Api, ApiError};
 pub use courier::{Courier, CourierError, Delivery};
+pub use login::log_in;
 pub use messages::{Messages, MessagesError};
 pub use queue::Queue;

@@ -7,11 +7,28 @@ use std::fmt;
 use async_nats::ConnectOptions;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// `USER:PASSWORD` or `TOKEN`, percent-encoded as in a URL.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Login(String);
+
+/// The URL of a server with a user and password before its host, or a token alone, as [`crate::Api::new`]
+/// takes it. A login that it has already stays.
+#[must_use]
+pub fn log_in(url: &str, name: &str, password: Option<&str>) -> String {
+    let Some(host) = url.strip_prefix("http://") else {
+        return url.to_owned();
+    };
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    match (Login::split(host).0, password) {
+        (Some(_), _) => url.to_owned(),
+        (None, Some(password)) => {
+            format!("http://{}:{}@{host}", encoded(name), encoded(password))
+        }
+        (None, None) => format!("http://{}@{host}", encoded(name)),
+    }
+}
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Subscriber};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerError, Subscriber};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
@@ -16,6 +16,8 @@ use crate::login::Login;
 pub struct Messages {
     client: Client,
     link: watch::Receiver<Link>,
+    /// The last thing the server did not permit, in its words.
+    refusals: watch::Receiver<Option<String>>,
 }
 
 /// The state of a connection.
@@ -37,6 +39,17 @@ pub enum MessagesError {
         /// What the network said.
         reason: String,
     },
+    /// The NATS door wants to know who is there, or does not believe it.
+    #[error("the NATS door at {address} does not let this client in: {reason}")]
+    Unauthorised {
+        /// Where.
+        address: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Whoever this client is may not do that.
+    #[error("the server does not permit it: {0}")]
+    Forbidden(String),
     /// The topic, pattern or queue group is not well formed.
     #[error("{0}")]
     Refused(String),
@@ -89,6 +102,8 @@ impl Messages {
             generation: 0,
         });
         let state = std::sync::Arc::new(state);
+        let (refused, refusals) = watch::channel(None);
+        let refused = std::sync::Arc::new(refused);
         let (login, address) = Login::split(address);
         let options = login
             .as_ref()
@@ -101,6 +116,7 @@ impl Messages {
             })
             .event_callback(move |event| {
                 let (changed, state) = (changed.clone(), state.clone());
+                let refused = refused.clone();
                 async move {
                     match event {
                         async_nats::Event::Connected => {
@@ -114,23 +130,44 @@ impl Messages {
                             state.send_modify(|link| link.is_up = false);
                             changed(Change::Disconnected);
                         }
+                        async_nats::Event::ServerError(ServerError::Other(text))
+                            if is_refusal(&text) =>
+                        {
+                            refused.send_replace(Some(text));
+                        }
                         _ => {}
                     }
                 }
             });
-        let client =
-            options
-                .connect(address)
-                .await
-                .map_err(|error| MessagesError::Unreachable {
-                    address: address.to_owned(),
-                    reason: error.to_string(),
-                })?;
-        Ok(Self { client, link })
+        let connected = options.connect(address).await;
+        let client = connected.map_err(|error| {
+            let (address, reason) = (address.to_owned(), error.to_string());
+            match error.kind() {
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    MessagesError::Unauthorised { address, reason }
+                }
+                _ => MessagesError::Unreachable { address, reason },
+            }
+        })?;
+        Ok(Self {
+            client,
+            link,
+            refusals,
+        })
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
+    }
+
+    /// Returns once the server did not permit something this client did, and says what.
+    pub async fn refused(&self) -> MessagesError {
+        let mut refusals = self.refusals.clone();
+        match refusals.wait_for(Option::is_some).await {
+            Ok(text) => MessagesError::Forbidden(text.clone().unwrap_or_default()),
+            // The connection was closed for good.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Asks the server itself, by a request on `$PN.`; `request` is what follows it.
@@ -187,7 +224,17 @@ impl Messages {
         let request = async_nats::Request::new()
             .payload(payload.into())
             .timeout(Some(patience));
-        match self.client.send_request(topic.to_owned(), request).await {
+        // An earlier refusal was of something else.
+        let mut refusals = self.refusals.clone();
+        refusals.mark_unchanged();
+        let answered = tokio::select! {
+            answered = self.client.send_request(topic.to_owned(), request) => answered,
+            Ok(()) = refusals.changed() => {
+                let text = refusals.borrow().clone().unwrap_or_default();
+                return Err(MessagesError::Forbidden(text));
+            }
+        };
+        match answered {
             Ok(answer) => Ok(answer.payload.into()),
             Err(error) => Err(match error.kind() {
                 async_nats::RequestErrorKind::NoResponders => {
@@ -208,6 +255,12 @@ impl Messages {
             .await
             .map_err(|error| MessagesError::Refused(error.to_string()))
     }
+}
+
+/// Whether a server's error is about what this client may do; the connection goes on.
+fn is_refusal(text: &str) -> bool {
+    text.to_ascii_lowercase()
+        .starts_with("permissions violation")
 }
 
 /// Live messages, in the order they were published by each publisher.

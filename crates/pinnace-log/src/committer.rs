@@ -6,7 +6,6 @@
 
 use std::io;
 use std::mem;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -178,12 +177,13 @@ impl Committer<'_> {
             });
             active.end += mark.bytes;
         }
+        let mut state = self.shared.lock();
         if let Some(segment) = &active.segment {
-            segment
-                .used_bytes
-                .store(u64::from(active.end), Ordering::Relaxed);
+            // Under the lock, for whoever takes a snapshot.
+            segment.set_used_bytes(active.end);
         }
-        self.shared.lock().durable_lsn = first_lsn + marks.len() as Lsn - 1;
+        state.durable_lsn = first_lsn + marks.len() as Lsn - 1;
+        drop(state);
         self.observer.committed(first_lsn, &self.positions);
         Ok(())
     }

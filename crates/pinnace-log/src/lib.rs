@@ -8,9 +8,12 @@
 //! before opening it), and when old segments may go.
 
 mod active;
+mod candidates;
+mod check;
 mod committer;
 mod disk;
 mod error;
+mod judge;
 mod limits;
 mod log;
 mod quarantine;
@@ -18,9 +21,11 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod snapshot;
 mod sync_times;
 pub mod twin;
 
+pub use check::{Visit, Visited, check};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{AppendError, OpenError, ReadError};
 pub use limits::{
@@ -29,6 +34,7 @@ pub use limits::{
 };
 pub use log::{Log, LogState, Observer, Opened, Options, Position, SegmentInfo};
 pub use recovery::{Damage, Recovery, Replay, TornTail};
+pub use snapshot::{Snapshot, SnapshotFile};
 pub use sync_times::{SYNC_CLASSES_US, SyncTimes};
 
 /// Log sequence number: records count 1, 2, 3 …; 0 means "before the first".

@@ -46,6 +46,12 @@ pub(crate) const ZEROS_FOR_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a record fetched by the first read; longer payloads take a second one.
 pub(crate) const READ_AHEAD_BYTES: usize = 1024;
 
+/// Bytes a check reads at a time, unless a record is larger.
+pub(crate) const CHECK_WINDOW_BYTES: usize = 256 << 10;
+
+/// Where a disk does not give a segment's bytes, the check tries pieces of this size.
+pub(crate) const CHECK_BLOCK_BYTES: usize = 4096;
+
 const _: () = assert!(SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_DEFAULT < SEGMENT_BYTES_DEFAULT / 2);
 const _: () = assert!(SEGMENT_BYTES_MIN > SEGMENT_HEADER_BYTES + RECORD_OVERHEAD_BYTES);

@@ -19,6 +19,7 @@ use crate::limits::{
 use crate::record::{HEADER_BYTES, Header, payload_crc, record_header};
 use crate::recovery::{self, Recovery, Replay};
 use crate::segment::Segments;
+use crate::snapshot::{self, Pins};
 use crate::sync_times::SyncClock;
 use crate::{active::Active, committer};
 
@@ -184,8 +185,8 @@ pub(crate) struct Shared {
     pub(crate) work: Condvar,
     /// Those who wait for room in the buffer sleep here.
     pub(crate) room: Condvar,
-    /// One drop of segments at a time.
-    dropping: Mutex<()>,
+    /// Held while segments are dropped: one drop at a time, and none under a snapshot.
+    pub(crate) pins: Mutex<Pins>,
     pub(crate) sync_clock: SyncClock,
 }
 
@@ -258,7 +259,7 @@ impl Log {
             state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
-            dropping: Mutex::new(()),
+            pins: Mutex::default(),
             sync_clock: SyncClock::default(),
         });
         Ok(Opened {
@@ -436,21 +437,17 @@ impl Log {
     }
 
     /// Drops the segments all of whose records are below `lsn`, oldest first, never the active
-    /// one, and returns how many. Each removal is durable before the next. Afterwards a full log
+    /// one nor one that a snapshot needs, and returns how many. Each removal is durable before the next. Afterwards a full log
     /// tries whether there is space.
     ///
     /// # Errors
     /// The system's reason; segments dropped before it stay dropped.
     pub fn drop_segments_before(&self, lsn: Lsn) -> std::io::Result<usize> {
-        let _one_at_a_time = self
-            .shared
-            .dropping
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut pins = snapshot::lock(&self.shared);
         let all = self.shared.segments.all();
         let mut dropped = 0;
         for pair in all.windows(2) {
-            if pair[1].first_lsn > lsn {
+            if pair[1].first_lsn > lsn || !pins.release(pair[0].ordinal) {
                 break;
             }
             // Out of the list first: a reader gets `Gone`, never a missing file.

@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Lsn;
+use crate::candidates::{self, Candidate, common_salt, io_error};
 use crate::disk::{Disk, DiskFile, read_full, write_full};
 use crate::error::{OpenError, is_full};
+use crate::judge::{Due, Rest, judge};
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::log::{Options, Position};
 use crate::quarantine;
-use crate::record::{HEADER_BYTES, Header, marker};
-use crate::scan::{Found, Gap, Scan, scan};
-use crate::segment::{self, HeaderBlock, Segment};
+use crate::record::{HEADER_BYTES, marker};
+use crate::scan::{Found, Gap};
+use crate::segment::{self, Segment};
 
-/// What opening a log found.
+/// What opening a log found, or checking it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Recovery {
     /// Segments in the directory, before a new one was made.
@@ -77,15 +79,6 @@ pub(crate) struct Recovered {
 /// The caller's view of each record: lsn, where it is, payload. An error ends the opening.
 pub type Replay<'a> = dyn FnMut(Lsn, Position, &[u8]) -> Result<(), String> + 'a;
 
-/// A segment as the directory and its header present it.
-struct Candidate {
-    name: String,
-    path: PathBuf,
-    first_lsn: Lsn,
-    file: Arc<dyn DiskFile>,
-    header: HeaderBlock,
-}
-
 /// Recovers the log in `dir`, making it if there is none.
 pub(crate) fn recover(
     disk: &dyn Disk,
@@ -94,7 +87,7 @@ pub(crate) fn recover(
     replay: &mut Replay<'_>,
 ) -> Result<Recovered, OpenError> {
     disk.create_dir(dir).map_err(io_error("create", dir))?;
-    let (candidates, leftovers) = list(disk, dir)?;
+    let (candidates, leftovers) = candidates::list(disk, dir, &|path| disk.open(path))?;
     let salt = common_salt(&candidates)?;
     for path in leftovers {
         disk.remove(&path).map_err(io_error("remove", &path))?;
@@ -161,29 +154,20 @@ impl Work<'_, '_> {
         limit: Option<Lsn>,
     ) -> Result<Tail, OpenError> {
         let bytes = read_all(&*candidate.file).map_err(io_error("read", &candidate.path))?;
-        let start = SEGMENT_HEADER_BYTES as usize;
-        let scan = scan(
-            &bytes,
-            self.salt,
-            start,
-            candidate.first_lsn,
-            limit.unwrap_or(Lsn::MAX),
-        );
+        let due = Due {
+            at: SEGMENT_HEADER_BYTES as usize,
+            lsn: candidate.first_lsn,
+            claim: candidate.first_lsn - 1,
+        };
+        let verdict = judge(&bytes, self.salt, due, limit);
         self.header_damage(candidate, &bytes);
         if ordinal > 0 {
             self.missing_segment(candidate);
         }
-        let durable = match limit {
-            Some(next_first) => next_first - 1,
-            None => scan.claim.max(candidate.first_lsn - 1),
-        };
-        let (kept, gaps) = judge(&scan, durable);
-        for gap in &gaps {
+        for gap in &verdict.damage {
             self.damage(candidate, &bytes, *gap);
         }
-        let end = kept
-            .last()
-            .map_or(start, |found| found.offset + HEADER_BYTES + found.len);
+        let (kept, durable, end) = (&verdict.kept, verdict.durable, verdict.end);
         self.replay_kept(ordinal, candidate, kept, &bytes)?;
         self.recovery.records += kept.len() as u64;
         self.recovery.last_lsn = kept
@@ -191,10 +175,8 @@ impl Work<'_, '_> {
             .map_or(0, |found| found.lsn)
             .max(durable)
             .max(self.recovery.last_lsn);
-        let lost = &scan.found[kept.len()..];
-        let marker_only = is_marker_only(&scan, end, &bytes, self.salt);
-        if limit.is_none() && scan.used > end && !marker_only {
-            self.torn(candidate, &bytes, end, scan.used, lost.len());
+        if let (None, Some(rest)) = (limit, verdict.rest) {
+            self.torn(candidate, &bytes, end, rest);
         }
         self.segments.push_back(Arc::new(Segment::new(
             ordinal,
@@ -208,8 +190,8 @@ impl Work<'_, '_> {
             path: candidate.path.clone(),
             end,
             file_bytes: bytes.len(),
-            damaged: !gaps.is_empty(),
-            dirty: scan.used > end && !marker_only,
+            damaged: !verdict.damage.is_empty(),
+            dirty: verdict.rest.is_some(),
             unproven: unproven(kept, durable, end, &bytes),
         })
     }
@@ -251,15 +233,9 @@ impl Work<'_, '_> {
     }
 
     fn header_damage(&mut self, candidate: &Candidate, bytes: &[u8]) {
-        let (offset, end) = match candidate.header {
-            HeaderBlock::Good {
-                hurt_copy: Some(offset),
-                ..
-            } => (offset, offset + 32),
-            HeaderBlock::Lost => (0, SEGMENT_HEADER_BYTES as usize),
-            HeaderBlock::Good { .. } | HeaderBlock::Newer(_) => return,
-        };
-        self.report(candidate, bytes, offset, end, None);
+        if let Some((offset, end)) = candidate.header.hurt() {
+            self.report(candidate, bytes, offset, end, None);
+        }
     }
 
     fn damage(&mut self, candidate: &Candidate, bytes: &[u8], gap: Gap) {
@@ -299,7 +275,8 @@ impl Work<'_, '_> {
         });
     }
 
-    fn torn(&mut self, candidate: &Candidate, bytes: &[u8], end: usize, used: usize, whole: usize) {
+    fn torn(&mut self, candidate: &Candidate, bytes: &[u8], end: usize, rest: Rest) {
+        let (used, whole) = (rest.used, rest.records);
         let note = format!(
             "segment {}\noffset {end}\nlength {}\n{whole} whole records stood behind a gap at the \
              end of the log. Nothing says that they had been acknowledged, so the log was cut.\n",
@@ -392,112 +369,11 @@ impl Work<'_, '_> {
     }
 }
 
-/// The records that are kept, and the gaps that are damage, given that everything up to `durable`
-/// was acknowledged.
-fn judge(scan: &Scan, durable: Lsn) -> (&[Found], Vec<Gap>) {
-    let mut damage = Vec::new();
-    for gap in &scan.gaps {
-        if gap.last_lsn <= durable {
-            damage.push(*gap);
-            continue;
-        }
-        // The first gap that reaches beyond what was acknowledged ends the log.
-        if gap.first_lsn <= durable {
-            damage.push(Gap {
-                last_lsn: durable,
-                ..*gap
-            });
-        }
-        let kept = scan
-            .found
-            .partition_point(|found| found.lsn < gap.first_lsn);
-        return (&scan.found[..kept], damage);
-    }
-    if scan.next_lsn <= durable {
-        damage.push(Gap {
-            offset: scan.end,
-            end: scan.used,
-            first_lsn: scan.next_lsn,
-            last_lsn: durable,
-        });
-    }
-    (&scan.found, damage)
-}
-
 /// The part of the kept records that stands above `durable`.
 fn unproven(kept: &[Found], durable: Lsn, end: usize, bytes: &[u8]) -> (usize, Vec<u8>) {
     let first = kept.partition_point(|found| found.lsn <= durable);
     let offset = kept.get(first).map_or(end, |found| found.offset);
     (offset, bytes[offset..end].to_vec())
-}
-
-/// Whether the only thing after the last record is the marker a quiet log ends with.
-fn is_marker_only(scan: &Scan, end: usize, bytes: &[u8], salt: u32) -> bool {
-    scan.used <= end + HEADER_BYTES
-        && matches!(
-            Header::parse(&bytes[end..], salt),
-            Some(Header::Marker { .. })
-        )
-}
-
-fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Candidate>, Vec<PathBuf>), OpenError> {
-    let mut candidates = Vec::new();
-    let mut leftovers = Vec::new();
-    for name in disk.list(dir).map_err(io_error("list", dir))? {
-        let path = dir.join(&name);
-        if let Some(first_lsn) = parse_leftover(&name) {
-            leftovers.push(dir.join(format!("{first_lsn:020}.new")));
-        }
-        let Some(first_lsn) = segment::parse_name(&name) else {
-            continue;
-        };
-        let file = disk.open(&path).map_err(io_error("open", &path))?;
-        let mut block = vec![0; SEGMENT_HEADER_BYTES as usize];
-        let n = read_full(&*file, &mut block, 0).map_err(io_error("read", &path))?;
-        let header = segment::parse_header(&block[..n]);
-        if let HeaderBlock::Newer(found) = header {
-            return Err(OpenError::NewerVersion {
-                path,
-                found,
-                supported: segment::VERSION,
-            });
-        }
-        candidates.push(Candidate {
-            name,
-            path,
-            first_lsn,
-            file,
-            header,
-        });
-    }
-    candidates.sort_by_key(|candidate| candidate.first_lsn);
-    Ok((candidates, leftovers))
-}
-
-fn parse_leftover(name: &str) -> Option<Lsn> {
-    segment::parse_name(&format!("{}.log", name.strip_suffix(".new")?))
-}
-
-/// The salt all segments share; `None` when there are no segments.
-fn common_salt(candidates: &[Candidate]) -> Result<Option<u32>, OpenError> {
-    let mut common = None;
-    for candidate in candidates {
-        if let HeaderBlock::Good {
-            salt, first_lsn, ..
-        } = candidate.header
-            && (*common.get_or_insert(salt) != salt || first_lsn != candidate.first_lsn)
-        {
-            return Err(OpenError::ForeignSegment {
-                path: candidate.path.clone(),
-            });
-        }
-    }
-    match (common, candidates.first()) {
-        (None, Some(first)) => Err(OpenError::HeaderLost {
-            path: first.path.clone(),
-        }),
-        (common, _) => Ok(common),
-    }
 }
 
 fn fresh(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<Recovered, OpenError> {
@@ -538,12 +414,4 @@ fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     let n = read_full(file, &mut bytes, 0)?;
     bytes.truncate(n);
     Ok(bytes)
-}
-
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
-    move |source| OpenError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
 }

@@ -35,6 +35,19 @@ pub(crate) enum HeaderBlock {
     Lost,
 }
 
+impl HeaderBlock {
+    /// The bytes that do not hold, from and to; no record is lost with them.
+    pub(crate) fn hurt(&self) -> Option<(usize, usize)> {
+        match *self {
+            HeaderBlock::Good { hurt_copy, .. } => {
+                hurt_copy.map(|offset| (offset, offset + COPY_BYTES))
+            }
+            HeaderBlock::Lost => Some((0, SEGMENT_HEADER_BYTES as usize)),
+            HeaderBlock::Newer(_) => None,
+        }
+    }
+}
+
 /// Reads a header block.
 pub(crate) fn parse_header(bytes: &[u8]) -> HeaderBlock {
     let mut good = None;
@@ -157,7 +170,7 @@ pub(crate) struct Segment {
     pub(crate) first_lsn: Lsn,
     pub(crate) path: PathBuf,
     /// Bytes up to the end of the last committed record.
-    pub(crate) used_bytes: AtomicU64,
+    used_bytes: AtomicU64,
     file: Mutex<Option<Arc<dyn DiskFile>>>,
 }
 
@@ -186,6 +199,10 @@ impl Segment {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned()
+    }
+
+    pub(crate) fn set_used_bytes(&self, bytes: u32) {
+        self.used_bytes.store(u64::from(bytes), Ordering::Relaxed);
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {

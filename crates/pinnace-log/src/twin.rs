@@ -5,12 +5,15 @@
 //! writes survive a crash in part and out of order, names survive only once their directory is
 //! synced. It is public so that crates built on the log can be tested on it.
 
+mod change;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
+use change::{Change, Dice, FileState, NameChange};
 
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,28 +62,8 @@ struct Inner {
     fault: Option<(u64, Fault, bool)>,
     capacity_bytes: Option<u64>,
     no_allocate: bool,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Add(PathBuf, u64),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-#[derive(Default, Clone)]
-struct FileState {
-    current: Vec<u8>,
-    durable: Vec<u8>,
-    changes: Vec<Change>,
-    /// Changes that a failed sync covered.
-    doomed: Vec<Change>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write(usize, Vec<u8>),
-    Resize(usize),
+    /// Parts of files that cannot be read.
+    bad: Vec<(u64, std::ops::Range<usize>)>,
 }
 
 impl TwinDisk {
@@ -189,6 +172,14 @@ impl TwinDisk {
         }
     }
 
+    /// Makes a part of a file unreadable, as a bad sector is.
+    pub fn spoil(&self, path: &Path, part: std::ops::Range<usize>) {
+        let mut inner = self.lock();
+        if let Some(id) = inner.names.get(path).copied() {
+            inner.bad.push((id, part));
+        }
+    }
+
     /// A new disk as this one could be found after a crash now. This one is not changed.
     #[must_use]
     pub fn after_crash(&self, survival: Survival) -> TwinDisk {
@@ -226,70 +217,6 @@ impl TwinDisk {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Survival {
-    fn keeps(self, dice: &mut Dice) -> bool {
-        match self {
-            Survival::Nothing => false,
-            Survival::Everything => true,
-            Survival::Random(_) => dice.below(2) == 0,
-        }
-    }
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            NameChange::Add(path, id) => {
-                names.insert(path.clone(), *id);
-            }
-            NameChange::Remove(path) => {
-                names.remove(path);
-            }
-            NameChange::Rename(from, to) => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
-                }
-            }
-        }
-    }
-}
-
-impl FileState {
-    fn after_crash(&self, survival: Survival, dice: &mut Dice) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        for change in self.doomed.iter().chain(&self.changes) {
-            match (survival, change) {
-                (Survival::Random(_), Change::Write(offset, data)) if dice.below(2) == 0 => {
-                    // Some of its bytes, from somewhere to somewhere.
-                    let from = dice.below(data.len() as u64 + 1) as usize;
-                    let to = from + dice.below((data.len() - from) as u64 + 1) as usize;
-                    let from = if dice.below(2) == 0 { 0 } else { from };
-                    Change::Write(offset + from, data[from..to].to_vec()).apply(&mut bytes);
-                }
-                _ if survival.keeps(dice) => change.apply(&mut bytes),
-                _ => {}
-            }
-        }
-        bytes
-    }
-}
-
-impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Change::Write(_, data) if data.is_empty() => {}
-            Change::Write(offset, data) => {
-                let end = offset + data.len();
-                if bytes.len() < end {
-                    bytes.resize(end, 0);
-                }
-                bytes[*offset..end].copy_from_slice(data);
-            }
-            Change::Resize(len) => bytes.resize(*len, 0),
-        }
     }
 }
 
@@ -395,6 +322,10 @@ impl Disk for TwinDisk {
         }))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.lock();
         inner.step()?;
@@ -451,9 +382,16 @@ impl DiskFile for TwinFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.disk.lock();
         inner.step()?;
+        let len = inner.file(self.id)?.current.len();
+        let from = (offset as usize).min(len);
+        let n = buffer.len().min(len - from);
+        let is_bad = |(id, part): &(u64, std::ops::Range<usize>)| {
+            *id == self.id && part.start < from + n && from < part.end
+        };
+        if inner.bad.iter().any(is_bad) {
+            return Err(io::Error::other("input/output error (twin)"));
+        }
         let bytes = &inner.file(self.id)?.current;
-        let from = (offset as usize).min(bytes.len());
-        let n = buffer.len().min(bytes.len() - from);
         buffer[..n].copy_from_slice(&bytes[from..from + n]);
         Ok(n)
     }
@@ -519,20 +457,6 @@ impl DiskFile for TwinFile {
             return Ok(());
         }
         inner.change(self.id, Change::Resize(len as usize))
-    }
-}
-
-/// A small generator of numbers that look random (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `n`, which is not zero.
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
     }
 }
 

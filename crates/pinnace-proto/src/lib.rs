@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod run;
 pub mod schema;
 pub mod units;
+pub mod upkeep;
 
 pub use event::{Body, Event};
 pub use histogram::Histogram;

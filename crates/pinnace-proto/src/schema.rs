@@ -5,6 +5,7 @@ use schemars::{Schema, schema_for};
 /// Every published document: file name under `docs/schemas/` and its schema.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
+        ("backup.json", schema_for!(crate::upkeep::Backup)),
         ("client.json", schema_for!(crate::event::Presence)),
         ("event.json", schema_for!(crate::Event)),
         ("finished.json", schema_for!(crate::event::Finished)),
@@ -17,5 +18,6 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("run.json", schema_for!(crate::run::RunRecord)),
         ("runs.json", schema_for!(crate::api::Runs)),
         ("topics.json", schema_for!(crate::api::Topics)),
+        ("topics-check.json", schema_for!(crate::upkeep::TopicsCheck)),
     ]
 }

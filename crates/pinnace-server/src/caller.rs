@@ -49,6 +49,8 @@ pub enum Action<'a> {
     Bench,
     /// Remove a run.
     Remove,
+    /// Check what is stored, and take it along.
+    Maintain,
 }
 
 impl Caller {
@@ -79,6 +81,8 @@ impl Caller {
             Action::SubscribeTo(pattern, group) => permissions.may_subscribe(pattern, group),
             // Runs are everybody's, so they are for those whose rules name no exceptions.
             Action::Bench | Action::Remove => false,
+            // A backup holds the messages of all topics.
+            Action::Maintain => false,
         }
     }
 

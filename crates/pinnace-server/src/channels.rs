@@ -47,9 +47,7 @@ impl Channels {
         };
         let fresh = data.join(NEW_FILE);
         let mut file = File::create(&fresh)?;
-        for topic in &topics {
-            writeln!(file, "+{topic}")?;
-        }
+        file.write_all(lines(&topics).as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&fresh, &place)?;
         File::open(data)?.sync_all()?;
@@ -88,6 +86,11 @@ impl Channels {
         Ok(true)
     }
 
+    /// The file as it would be written anew.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        lines(&self.lock().topics).into_bytes()
+    }
+
     /// The created topics, sorted.
     pub(crate) fn list(&self) -> Vec<String> {
         self.lock().topics.iter().cloned().collect()
@@ -101,6 +104,10 @@ impl State {
             .write_all(format!("\n{sign}{topic}\n").as_bytes())?;
         self.file.sync_data()
     }
+}
+
+fn lines(topics: &BTreeSet<String>) -> String {
+    topics.iter().map(|topic| format!("+{topic}\n")).collect()
 }
 
 fn read(bytes: &[u8]) -> BTreeSet<String> {

@@ -8,7 +8,7 @@ use pinnace_runs::Reader;
 use pinnace_topics::{
     Batch, Broker, Done, Message, PublishError, Published, Publisher, StoreError,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::access::Access;
 use crate::channels::Channels;
@@ -59,6 +59,8 @@ pub(crate) struct Harbour {
     pub(crate) metrics: Arc<Metrics>,
     /// Where connections are served.
     pub(crate) lanes: Lanes,
+    /// One check or backup at a time.
+    pub(crate) upkeep: Arc<Semaphore>,
     /// Where messages are logged, if they are.
     pub(crate) message_log: Option<Arc<MessageLog>>,
     next_connection: AtomicU64,
@@ -124,6 +126,7 @@ impl Harbour {
             queue_streams: Arc::default(),
             metrics: Arc::default(),
             lanes,
+            upkeep: Arc::new(Semaphore::new(1)),
             message_log: None,
             next_connection: AtomicU64::new(1),
             own_publisher,

@@ -14,6 +14,7 @@
 //! (`pinnace-report`), flags, signals and files a person asked for (the binary).
 
 mod access;
+mod backup;
 pub mod caller;
 mod channels;
 mod clock;
@@ -37,7 +38,9 @@ mod roster;
 mod roster_file;
 mod server;
 mod settings;
+mod upkeep;
 
+pub use backup::{BackupError, BackupFacts, RestoreError, Restored, restore, verify_backup};
 pub use lock::LockError;
 pub use message_log::{LoggedPayload, MessageLogSettings};
 pub use server::{Reopen, Running, StartError, StopCause};
@@ -45,6 +48,7 @@ pub use settings::{
     AuthSettings, Identity, NatsLimits, PermissionSettings, RuleSettings, Secret, Settings,
     UserSettings,
 };
+pub use upkeep::{CheckError, check_data};
 
 /// Whether messages can be chosen by this pattern.
 pub fn is_valid_pattern(pattern: &str) -> bool {

@@ -60,6 +60,13 @@ pub const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// An HTTP connection whose peer acknowledges nothing for this long is gone.
 pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
+/// Frames of a backup that wait for its client.
+pub const BACKUP_FRAMES_AHEAD: usize = 4;
+/// A check or backup works this long at a time.
+pub const UPKEEP_STRETCH: Duration = Duration::from_millis(2);
+/// Then it rests this long.
+pub const UPKEEP_REST: Duration = Duration::from_millis(8);
+
 /// Paths that requests are counted by.
 pub const METRIC_PATHS_MAX: usize = 32;
 /// Queues that metrics tell by name: the fullest.

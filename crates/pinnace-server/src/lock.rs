@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+const FILE: &str = "lock";
+
 /// Why the data folder cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another server works there.
     #[error(
-        "the data folder {data} is in use by another pinnace server{holder}; stop it, or give this one another --data"
+        "the data folder {data} is in use by another pinnace server{holder}; stop it, or give another --data"
     )]
     InUse {
         /// The folder.
@@ -40,6 +42,23 @@ pub(crate) struct DataLock {
 }
 
 impl DataLock {
+    /// Keeps servers out of a folder without changing anything in it.
+    pub(crate) fn look(data: &Path) -> Result<Option<Self>, LockError> {
+        let mut file = match File::open(data.join(FILE)) {
+            Ok(file) => file,
+            // No server ever worked there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let data = data.to_owned();
+                return Err(LockError::Unusable { data, source });
+            }
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(_) => Err(in_use(data, &mut file)),
+        }
+    }
+
     /// Makes the folder when it is not there and locks it.
     pub(crate) fn take(data: &Path) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable {
@@ -52,24 +71,28 @@ impl DataLock {
             .write(true)
             .create(true)
             .truncate(false)
-            .open(data.join("lock"))
+            .open(data.join(FILE))
             .map_err(unusable)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
-            let holder = match text.trim().parse::<u32>() {
-                Ok(pid) => format!(" (process {pid})"),
-                Err(_) => String::new(),
-            };
-            return Err(LockError::InUse {
-                data: data.to_owned(),
-                holder,
-            });
+            return Err(in_use(data, &mut file));
         }
         file.set_len(0).map_err(unusable)?;
         file.rewind().map_err(unusable)?;
         writeln!(file, "{}", std::process::id()).map_err(unusable)?;
         Ok(Self { _file: file })
+    }
+}
+
+fn in_use(data: &Path, file: &mut File) -> LockError {
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    let holder = match text.trim().parse::<u32>() {
+        Ok(pid) => format!(" (process {pid})"),
+        Err(_) => String::new(),
+    };
+    LockError::InUse {
+        data: data.to_owned(),
+        holder,
     }
 }
 

@@ -13,6 +13,17 @@ pub enum OpenError {
     Log(#[from] pinnace_log::OpenError),
 }
 
+impl OpenError {
+    /// Whether the log is damaged so that nothing in it can be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            OpenError::Log(pinnace_log::OpenError::HeaderLost { .. })
+        )
+    }
+}
+
 /// Why something could not be made durable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {

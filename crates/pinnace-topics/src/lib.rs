@@ -11,6 +11,7 @@
 //! No callback (`Sink`, `Done`, `TakeDone`, a wake) is ever called while a lock of this crate is held.
 
 mod broker;
+mod check;
 mod dropping;
 mod error;
 mod identity;
@@ -30,6 +31,7 @@ mod reclaim;
 mod record;
 mod replay;
 mod routing;
+mod snapshot;
 mod state;
 mod status;
 mod steps;
@@ -38,7 +40,9 @@ pub mod topic;
 mod varint;
 
 pub use broker::{Broker, Clock, Options};
-pub use pinnace_log::{Damage, SYNC_CLASSES_US, SyncTimes};
+pub use pinnace_log::{Damage, SYNC_CLASSES_US, SnapshotFile, SyncTimes, TornTail};
+
+pub use check::{Checked, Lost, LostMessage, Problem, ProblemKind, check, check_on};
 
 pub use error::{Error, OpenError, PublishError, StoreError};
 pub use leases::LeaseId;
@@ -55,5 +59,6 @@ pub use queue::{Overflow, QueueOptions};
 pub use queues::{Done, Start, Wake, WakeId};
 pub use replay::Recovery;
 pub use routing::SubscriptionId;
+pub use snapshot::Snapshot;
 pub use status::{QueueStatus, StorageState, TopicStatus};
 pub use takes::{Receipt, Stored, TakeDone, Taken};

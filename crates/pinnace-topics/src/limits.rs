@@ -54,6 +54,12 @@ pub(crate) const BATCH_SWEEP_MIN: usize = 64;
 /// Stored messages that one page looks at, so that a reader of a rare topic holds nobody up.
 pub(crate) const PAGE_SCAN_MAX: usize = 65_536;
 
+/// Problems that a check tells one by one.
+pub(crate) const PROBLEMS_MAX: usize = 1000;
+
+/// Lost messages that a check names for one place.
+pub(crate) const LOST_MESSAGES_MAX: usize = 100;
+
 const _: () = assert!(TOPIC_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(QUEUE_NAME_BYTES_MAX <= u16::MAX as usize);
 

@@ -238,6 +238,24 @@ fn copy_message(
     Some(true)
 }
 
+/// Makes the committer look for segments to give back: a snapshot that held some is gone, and there may
+/// be nothing else that brings it up.
+pub(crate) fn look_again(inner: &Inner) {
+    let mut state = inner.core.lock();
+    state.index.reclaim_due = true;
+    // A step that is under way looks when it is durable.
+    if state.reclaim.stepping {
+        return;
+    }
+    let (next_seq, next_queue) = (state.next_seq, state.next_queue);
+    record::counters(&mut state.scratch, next_seq, next_queue);
+    if let Ok(lsn) = inner.log.append_urgent(&[&state.scratch]) {
+        let op = Op::ReclaimStep;
+        state.pending.push_back(Pending { lsn, op });
+        state.reclaim.stepping = true;
+    }
+}
+
 /// Drops the segments up to `upto`, which nobody needs.
 fn give_back(inner: &Inner, upto: u32) {
     let segments = inner.log.segments();

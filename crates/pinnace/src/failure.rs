@@ -18,8 +18,16 @@ pub(crate) const PARTIAL: u8 = 3;
 pub(crate) const INFEASIBLE: u8 = 5;
 /// Not authorised.
 pub(crate) const UNAUTHORISED: u8 = 6;
+/// What was read back was not what was written.
+pub(crate) const INTEGRITY: u8 = 7;
 /// Refused for safety.
 pub(crate) const UNSAFE: u8 = 8;
+
+/// How to say who one is.
+const LOG_IN: &str = "set PINNACE_USER and PINNACE_PASSWORD, or PINNACE_TOKEN; or client.user and client.password, \
+                      or client.token, in the configuration";
+
+const ANOTHER_LOGIN: &str = "log in as somebody who may";
 
 /// Why a command ends early.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,8 +80,11 @@ impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         match &error {
             ApiError::BadUrl(_) => Self::usage(&error),
-            ApiError::Refused(problem) if matches!(problem.status, 401 | 403) => {
-                Self::new(UNAUTHORISED, &error)
+            ApiError::Refused(problem) if problem.status == 401 => {
+                Self::new(UNAUTHORISED, &error).hint(LOG_IN)
+            }
+            ApiError::Refused(problem) if problem.status == 403 => {
+                Self::new(UNAUTHORISED, &error).hint(ANOTHER_LOGIN)
             }
             _ => Self::failed(&error),
         }
@@ -82,7 +93,14 @@ impl From<ApiError> for Failure {
 
 impl From<MessagesError> for Failure {
     fn from(error: MessagesError) -> Self {
-        Self::failed(error)
+        match error {
+            MessagesError::Unauthorised { .. } => Self::new(UNAUTHORISED, error).hint(LOG_IN),
+            MessagesError::Forbidden(_) => Self::new(UNAUTHORISED, error).hint(ANOTHER_LOGIN),
+            MessagesError::Denied { ref code, .. } if code == "forbidden" => {
+                Self::new(UNAUTHORISED, error).hint(ANOTHER_LOGIN)
+            }
+            other => Self::failed(other),
+        }
     }
 }
 
@@ -90,6 +108,7 @@ impl From<CourierError> for Failure {
     fn from(error: CourierError) -> Self {
         match error {
             CourierError::Api(error) => error.into(),
+            CourierError::Messages(error) => error.into(),
             other => Self::failed(other),
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Content, Example, Kind, Operation, Place, operations};
 use crate::api;
 use crate::run::RunRecord;
+use crate::upkeep;
 
 /// The document. Built once by whoever serves it: it is the same every time.
 pub fn document() -> Value {
@@ -214,6 +215,7 @@ fn schemas() -> Map<String, Value> {
     add::<api::Health>(&mut generator);
     add::<api::Clients>(&mut generator);
     add::<api::Topics>(&mut generator);
+    add::<upkeep::TopicsCheck>(&mut generator);
     add::<api::TopicEntry>(&mut generator);
     add::<api::Unread>(&mut generator);
     add::<api::MessageLine>(&mut generator);

@@ -134,6 +134,39 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[with(200, "By topic", &[Content::Json("Topics")])],
         &[plain("topics", "/-/topics", 200)],
     ),
+    Operation {
+        method: "POST",
+        detail: "For administrators. Reads every record while the server works, with the lowest priority. One check or backup at a time.",
+        ..look(
+            "/-/topics/check",
+            "checkTopics",
+            "Is what is stored still what was acknowledged",
+            &[
+                with(
+                    200,
+                    "What was found; `clean` says whether all is well",
+                    &[Content::Json("TopicsCheck")],
+                ),
+                problem(403, "`forbidden`"),
+                problem(409, "`busy`"),
+            ],
+            &[plain("check", "/-/topics/check", 200)],
+        )
+    },
+    Operation {
+        detail: "For administrators. Everything acknowledged before the request is in it; `docs/formats/backup.md` says how. One that breaks off lacks its end, and is refused by a restore.",
+        ..look(
+            "/-/topics/backup",
+            "backupTopics",
+            "Everything that is stored, as it is at one moment",
+            &[
+                with(200, "The backup", &[Content::Raw]),
+                problem(403, "`forbidden`"),
+                problem(409, "`busy`"),
+            ],
+            &[plain("backup", "/-/topics/backup", 200)],
+        )
+    },
     report(
         "/-/runs",
         "runs",

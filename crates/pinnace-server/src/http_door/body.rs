@@ -1,10 +1,10 @@
-//! The body of an answer: whole, or a stream that is made while it is sent.
+//! The body of an answer: whole, a stream that is made while it is sent, or what a thread hands over.
 //!
 //! Invariant: a stream's director, the future that decides what is said when nobody publishes, is
 //! only ever polled by the connection that takes the stream's bytes, and goes when that goes. Messages
 //! of a queue that are in a body have not arrived before all of it was flushed to the socket.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as _, Frame, SizeHint};
 use pinnace_topics::Receipt;
+use tokio::sync::mpsc;
 
 use super::feed::Feed;
 use super::line::Line;
@@ -21,6 +22,8 @@ use crate::metrics::Metrics;
 pub(super) enum Body {
     Whole(Whole),
     Stream(Stream),
+    /// Pieces as somebody else makes them. An error cuts the answer off.
+    Piped(mpsc::Receiver<io::Result<Bytes>>),
 }
 
 /// Bytes that are there already.
@@ -125,29 +128,34 @@ impl<B: Into<Bytes>> From<B> for Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
-            Self::Whole(body) => Pin::new(&mut body.bytes).poll_frame(cx),
+            Self::Whole(body) => Pin::new(&mut body.bytes)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
             Self::Stream(stream) => stream.poll_frame(cx).map(|frame| frame.map(Ok)),
+            Self::Piped(pieces) => pieces
+                .poll_recv(cx)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.bytes.is_end_stream(),
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Piped(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.bytes.size_hint(),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Piped(_) => SizeHint::default(),
         }
     }
 }

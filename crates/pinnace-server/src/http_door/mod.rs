@@ -26,6 +26,7 @@ mod socket;
 mod stream;
 mod system;
 pub(crate) mod topics;
+mod upkeep;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

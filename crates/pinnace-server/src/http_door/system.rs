@@ -7,7 +7,7 @@ use pinnace_topics::StorageState;
 
 use super::answer::{self, Answer, Failure};
 use super::request::Payload;
-use super::{Context, docs, request, routes, runs, topics};
+use super::{Context, docs, request, routes, runs, topics, upkeep};
 use crate::caller::Action;
 use crate::clock::now_us;
 use crate::harbour::Harbour;
@@ -62,6 +62,8 @@ pub(super) async fn handle(
             Ok(answer::with_body(metrics::CONTENT_TYPE, page))
         }
         ["clients"] => clients(&context.harbour, &request),
+        ["topics", "check"] => upkeep::check(context, &request).await,
+        ["topics", "backup"] => upkeep::backup(context, &request),
         ["topics"] => list_topics(&context.harbour, &request),
         _ => Err(Failure::not_found(
             "no-such-path",

@@ -48,7 +48,7 @@ pub(crate) fn resolve(request: &Request, layers: &Layers) -> Result<Vec<Order>> 
     let server = if request.offline {
         None
     } else {
-        layers.text("client.server")
+        Some(layers.server()?)
     };
     let mut orders = Vec::new();
     for (index, client) in names.into_iter().enumerate() {

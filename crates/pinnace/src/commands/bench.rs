@@ -17,7 +17,7 @@ use crate::bench::progress::Progress;
 use crate::bench::resolve::{Request, resolve};
 use crate::failure::{DONE, Failure, PARTIAL, Result};
 use crate::output::Output;
-use crate::settings::Layers;
+use crate::settings::{Layers, url_shown};
 use crate::signals;
 
 /// Write files of a given size, chunk by chunk, rolling over to a new one until time is up.
@@ -95,18 +95,7 @@ pub(crate) fn run(arguments: Arguments, mut context: Context<'_>) -> Result<u8> 
     }
     let request = typed(arguments, &mut context.layers);
     let orders = resolve(&request, &context.layers)?;
-    let code = run_orders(&orders, &context)?;
-    if let Some(Order {
-        server: Some(server),
-        run,
-        ..
-    }) = orders.first()
-    {
-        context.output.note(format!(
-            "run {run} is kept by {server}: pinnace runs show {run}"
-        ));
-    }
-    Ok(code)
+    run_orders(&orders, &context)
 }
 
 /// Carries the orders out, reports, and says with which code the process ends.
@@ -152,8 +141,9 @@ pub(crate) fn run_orders(orders: &[Order], context: &Context<'_>) -> Result<u8> 
     }
     if let Some(server) = &first.server {
         output.note(format!(
-            "run {} is kept by {server}: pinnace runs show {0}",
-            first.run
+            "run {} is kept by {}: pinnace runs show {0}",
+            first.run,
+            url_shown(server)
         ));
     }
     Ok(code)

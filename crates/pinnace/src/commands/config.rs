@@ -6,6 +6,7 @@ use serde_json::{Map, json};
 use super::Context;
 use crate::failure::{DONE, Result};
 use crate::output::table;
+use crate::settings::shown;
 
 /// Settings: flag, then PINNACE_* environment, then file, then default.
 #[derive(Debug, Args)]
@@ -40,7 +41,7 @@ fn show(origin: bool, context: &Context<'_>) -> Result<u8> {
         let Some((value, from)) = context.layers.get(&key) else {
             continue;
         };
-        let (value, from) = (without_login(value), from.to_string());
+        let (value, from) = (shown(&key, &value), from.to_string());
         document.insert(key.clone(), json!({ "value": value, "origin": from }));
         rows.push(if origin {
             vec![key, value, from]
@@ -57,17 +58,6 @@ fn show(origin: bool, context: &Context<'_>) -> Result<u8> {
         .output
         .line(table(&heads[..if origin { 3 } else { 2 }], &rows));
     Ok(DONE)
-}
-
-/// A URL without who it says it is: settings are shown to whoever looks on.
-fn without_login(value: String) -> String {
-    match value.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://…@{host}"),
-            None => value,
-        },
-        None => value,
-    }
 }
 
 /// Unknown keys were refused when the file was read; here every value is read as what it means.

@@ -107,8 +107,8 @@ enum Command {
     Send(send::Arguments),
     /// Talk with others on channels
     Chat(chat::Arguments),
-    /// Topics with their subscribers and what waits for them
-    Topics,
+    /// Topics with their subscribers and what waits; check, back up, restore
+    Topics(topics::Arguments),
     /// Who is connected
     Clients(clients::Arguments),
     /// Settings and where each comes from
@@ -125,8 +125,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Calls to the server that the settings name.
     pub(crate) fn api(&self) -> Result<Api> {
-        let url = self.layers.text("client.server").unwrap_or_default();
-        Ok(Api::new(&url)?)
+        Ok(Api::new(&self.layers.server()?)?)
     }
 
     /// Starts logging for a command that has nothing of its own to log.
@@ -161,7 +160,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<u8> {
         Command::Request(arguments) => request::run(&arguments, &context),
         Command::Send(arguments) => send::run(&arguments, &context),
         Command::Chat(arguments) => chat::run(&arguments, &context),
-        Command::Topics => topics::run(&context),
+        Command::Topics(arguments) => topics::run(&arguments, &context),
         Command::Clients(arguments) => clients::run(&arguments, &context),
         Command::Config(arguments) => config::run(&arguments, &context),
     }

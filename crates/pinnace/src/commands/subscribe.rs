@@ -87,6 +87,7 @@ async fn live(
         let message = tokio::select! {
             message = subscription.next() => message,
             message = next_of(&mut direct) => message,
+            refused = messages.refused() => return Err(refused.into()),
             _ = &mut asked => break,
         };
         let Some(message) = message else {
@@ -130,6 +131,7 @@ async fn from_queue(
         }
         let message = tokio::select! {
             message = queue.next() => message,
+            refused = messages.refused() => break Err(refused),
             _ = &mut asked => break Ok(()),
         };
         match message {

@@ -113,6 +113,9 @@ struct MessageLog {
 struct Client {
     server: Option<Scalar>,
     id: Option<Scalar>,
+    user: Option<Scalar>,
+    password: Option<Scalar>,
+    token: Option<Scalar>,
     heartbeat: Option<Scalar>,
     monitor: Option<Scalar>,
 }

@@ -21,6 +21,18 @@ pub(crate) enum Origin {
     Default,
 }
 
+impl Origin {
+    /// The lower, the nearer to this invocation.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Flag(_) => 0,
+            Self::Environment(_) => 1,
+            Self::File(_) => 2,
+            Self::Default => 3,
+        }
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -144,11 +156,14 @@ impl Layers {
 }
 
 /// Every setting there is.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 40] = [
     "client.heartbeat",
     "client.id",
     "client.monitor",
+    "client.password",
     "client.server",
+    "client.token",
+    "client.user",
     "job.chunk_size",
     "job.direct",
     "job.engine",
@@ -216,10 +231,10 @@ fn usual_file() -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn layers(file: &str, environment: &[(&str, &str)]) -> Layers {
+    pub(in crate::settings) fn layers(file: &str, environment: &[(&str, &str)]) -> Layers {
         let file = file::parse(Path::new("p.yaml"), file).unwrap();
         let environment = environment
             .iter()

@@ -6,7 +6,9 @@
 mod auth;
 mod file;
 mod layers;
+mod login;
 mod values;
 
 pub(crate) use file::{Scalar, WorkerEntry};
 pub(crate) use layers::Layers;
+pub(crate) use login::{shown, url_shown};

@@ -50,6 +50,25 @@ impl Talk {
         }
     }
 
+    /// The first lines that hold one part and the other: what goes to stdout and what goes to stderr
+    /// may come in either order.
+    #[track_caller]
+    fn expect_both(&self, parts: [&str; 2]) -> [String; 2] {
+        let (mut found, mut before) = ([None, None], Vec::new());
+        loop {
+            if let [Some(one), Some(other)] = &found {
+                return [one, other].map(String::clone);
+            }
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => match parts.iter().position(|part| line.contains(part)) {
+                    Some(place) => found[place] = Some(line),
+                    None => before.push(line),
+                },
+                Err(error) => panic!("{error}: not {parts:?} but {found:?} after {before:#?}"),
+            }
+        }
+    }
+
     fn say(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
         writeln!(stdin, "{line}").unwrap();
@@ -131,8 +150,8 @@ fn a_queue_misses_nothing_while_the_server_is_away() {
         sub.expect("connection lost");
         server.restart();
         server.post("/jobs.b", &format!("after {round}"));
-        sub.expect("connected again");
-        assert_eq!(sub.expect("jobs"), format!("jobs.b  after {round}"));
+        let [_, message] = sub.expect_both(["connected again", "jobs"]);
+        assert_eq!(message, format!("jobs.b  after {round}"));
     }
     signal(sub.child.id(), "INT");
     let (code, rest) = sub.end();

@@ -97,6 +97,18 @@ impl Server {
         }
     }
 
+    /// Starts one on free ports in a folder that has its data already.
+    pub fn on(folder: TempDir) -> Self {
+        let command = serve(folder.path(), ANY, ANY, &[]);
+        let (process, http, nats) = launch(folder.path(), command);
+        Self {
+            folder,
+            process,
+            http,
+            nats,
+        }
+    }
+
     /// Starts one on free ports with a configuration file.
     pub fn configured(yaml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
