@@ -184,8 +184,9 @@ pub(crate) struct Shared {
     pub(crate) work: Condvar,
     /// Those who wait for room in the buffer sleep here.
     pub(crate) room: Condvar,
-    /// One drop of segments at a time.
-    dropping: Mutex<()>,
+    /// One drop of segments at a time; true once a removal may not be durable, when the next one could
+    /// leave a hole.
+    dropping: Mutex<bool>,
     pub(crate) sync_clock: SyncClock,
 }
 
@@ -258,7 +259,7 @@ impl Log {
             state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
-            dropping: Mutex::new(()),
+            dropping: Mutex::new(false),
             sync_clock: SyncClock::default(),
         });
         Ok(Opened {
@@ -440,23 +441,34 @@ impl Log {
     /// tries whether there is space.
     ///
     /// # Errors
-    /// The system's reason; segments dropped before it stay dropped.
+    /// The system's reason; segments dropped before it stay dropped. One that could not be removed is
+    /// tried again first; after a failed sync of the directory none is dropped until a restart.
     pub fn drop_segments_before(&self, lsn: Lsn) -> std::io::Result<usize> {
-        let _one_at_a_time = self
-            .shared
-            .dropping
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let all = self.shared.segments.all();
+        let Shared {
+            disk,
+            dir,
+            segments,
+            ..
+        } = &*self.shared;
+        let in_doubt = self.shared.dropping.lock();
+        let mut in_doubt = in_doubt.unwrap_or_else(PoisonError::into_inner);
         let mut dropped = 0;
-        for pair in all.windows(2) {
-            if pair[1].first_lsn > lsn {
+        for pair in segments.all().windows(2) {
+            if pair[1].first_lsn > lsn || *in_doubt {
                 break;
             }
             // Out of the list first: a reader gets `Gone`, never a missing file.
-            self.shared.segments.pop_front();
-            self.shared.disk.remove(&pair[0].path)?;
-            self.shared.disk.sync_dir(&self.shared.dir)?;
+            segments.pop_front();
+            match disk.remove(&pair[0].path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    segments.push_front(Arc::clone(&pair[0]));
+                    return Err(error);
+                }
+                _ => {}
+            }
+            *in_doubt = true;
+            disk.sync_dir(dir)?;
+            *in_doubt = false;
             dropped += 1;
         }
         if dropped > 0 {

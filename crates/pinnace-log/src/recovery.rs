@@ -133,7 +133,7 @@ struct Tail {
     end: usize,
     /// Bytes of the file.
     file_bytes: usize,
-    /// Acknowledged records are missing in it, so it must not be written again.
+    /// Acknowledged records are missing in it, or its header, so it must not be written again.
     damaged: bool,
     /// Something that is not zero stands after `end`.
     dirty: bool,
@@ -208,7 +208,7 @@ impl Work<'_, '_> {
             path: candidate.path.clone(),
             end,
             file_bytes: bytes.len(),
-            damaged: !gaps.is_empty(),
+            damaged: !gaps.is_empty() || candidate.header == HeaderBlock::Lost,
             dirty: scan.used > end && !marker_only,
             unproven: unproven(kept, durable, end, &bytes),
         })
@@ -341,6 +341,9 @@ impl Work<'_, '_> {
             disk.sync_dir(dir).map_err(io_error("sync", dir))?;
             let first_lsn = self.recovery.last_lsn + 1;
             let (file, allocated) = make(disk, dir, first_lsn, self.salt, segment_bytes)?;
+            // One that had lost its header and held nothing has been replaced.
+            self.segments
+                .pop_back_if(|last| last.first_lsn == first_lsn);
             let ordinal = self.segments.len() as u32;
             let path = dir.join(segment::file_name(first_lsn));
             let used = u64::from(SEGMENT_HEADER_BYTES);
@@ -428,14 +431,16 @@ fn judge(scan: &Scan, durable: Lsn) -> (&[Found], Vec<Gap>) {
 fn unproven(kept: &[Found], durable: Lsn, end: usize, bytes: &[u8]) -> (usize, Vec<u8>) {
     let first = kept.partition_point(|found| found.lsn <= durable);
     let offset = kept.get(first).map_or(end, |found| found.offset);
-    (offset, bytes[offset..end].to_vec())
+    // A file that was cut in its header ends before its records would.
+    let unproven = bytes.get(offset..end).unwrap_or_default();
+    (offset, unproven.to_vec())
 }
 
 /// Whether the only thing after the last record is the marker a quiet log ends with.
 fn is_marker_only(scan: &Scan, end: usize, bytes: &[u8], salt: u32) -> bool {
     scan.used <= end + HEADER_BYTES
         && matches!(
-            Header::parse(&bytes[end..], salt),
+            Header::parse(bytes.get(end..).unwrap_or_default(), salt),
             Some(Header::Marker { .. })
         )
 }

@@ -238,6 +238,14 @@ impl Segments {
             .pop_front();
     }
 
+    /// Undoes `pop_front`.
+    pub(crate) fn push_front(&self, segment: Arc<Segment>) {
+        self.list
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_front(segment);
+    }
+
     /// The segment's file, opened when it is not.
     pub(crate) fn file(&self, disk: &dyn Disk, segment: &Segment) -> io::Result<Arc<dyn DiskFile>> {
         if let Some(file) = &*lock(&segment.file) {
