@@ -39,7 +39,9 @@ pub(crate) fn make_room(
             .and_then(|queue| over(queue, limits, bytes))
         {
             // Before anything is dropped for a message that is refused.
-            Some(over) if over.overflow == Overflow::Refuse => return Err(over.refusal),
+            Some(over) if over.overflow == Overflow::Refuse || over.is_beyond(state, *id) => {
+                return Err(over.refusal);
+            }
             Some(over) => overs.push((*id, over)),
             None => {}
         }
@@ -55,11 +57,6 @@ pub(crate) fn make_room(
                     stored = stored.saturating_sub(message_bytes);
                     more
                 });
-                if messages > 0 || stored > 0 {
-                    // The rest is leased, or the message alone is too large.
-                    state.put_back(id, &dropped);
-                    return Err(over.refusal);
-                }
                 drop_popped(inner, state, id, dropped)?;
             }
             Overflow::Expire => {
@@ -77,6 +74,22 @@ struct Over {
     bytes: u64,
     overflow: Overflow,
     refusal: PublishError,
+}
+
+impl Over {
+    /// Whether the oldest cannot make enough room: the rest is leased, or the message alone is too large.
+    fn is_beyond(&self, state: &State, id: u32) -> bool {
+        if self.overflow != Overflow::DropOldest {
+            return false;
+        }
+        let Some(active) = state.queue(id).and_then(Queue::active) else {
+            return true;
+        };
+        let leased = active.leased.keys();
+        let leased = leased.filter_map(|seq| state.index.messages.get(*seq));
+        let leased_bytes: u64 = leased.map(|entry| u64::from(entry.bytes)).sum();
+        self.messages > active.waiting.len() as u64 || self.bytes > active.bytes - leased_bytes
+    }
 }
 
 fn over(queue: &Queue, limits: &Options, bytes: u64) -> Option<Over> {
