@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod exercise;
+mod faults;
 mod harness;
 mod leases;
 mod limits;
@@ -14,4 +15,5 @@ mod model;
 mod pages;
 mod queues;
 mod reclaim;
+mod rot;
 mod space;
