@@ -16,4 +16,5 @@ mod pages;
 mod queues;
 mod reclaim;
 mod rot;
+mod sim;
 mod space;
