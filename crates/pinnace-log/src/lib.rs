@@ -9,6 +9,7 @@
 
 mod committer;
 mod disk;
+mod dropping;
 mod error;
 mod limits;
 mod log;

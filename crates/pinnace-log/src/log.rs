@@ -186,7 +186,7 @@ pub(crate) struct Shared {
     pub(crate) room: Condvar,
     /// One drop of segments at a time; true once a removal may not be durable, when the next one could
     /// leave a hole.
-    dropping: Mutex<bool>,
+    pub(crate) dropping: Mutex<bool>,
     pub(crate) sync_clock: SyncClock,
 }
 
@@ -434,47 +434,6 @@ impl Log {
                 .saturating_sub(u64::from(SEGMENT_HEADER_BYTES)),
         };
         self.shared.segments.all().into_iter().map(info).collect()
-    }
-
-    /// Drops the segments all of whose records are below `lsn`, oldest first, never the active
-    /// one, and returns how many. Each removal is durable before the next. Afterwards a full log
-    /// tries whether there is space.
-    ///
-    /// # Errors
-    /// The system's reason; segments dropped before it stay dropped. One that could not be removed is
-    /// tried again first; after a failed sync of the directory none is dropped until a restart.
-    pub fn drop_segments_before(&self, lsn: Lsn) -> std::io::Result<usize> {
-        let Shared {
-            disk,
-            dir,
-            segments,
-            ..
-        } = &*self.shared;
-        let in_doubt = self.shared.dropping.lock();
-        let mut in_doubt = in_doubt.unwrap_or_else(PoisonError::into_inner);
-        let mut dropped = 0;
-        for pair in segments.all().windows(2) {
-            if pair[1].first_lsn > lsn || *in_doubt {
-                break;
-            }
-            // Out of the list first: a reader gets `Gone`, never a missing file.
-            segments.pop_front();
-            match disk.remove(&pair[0].path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    segments.push_front(Arc::clone(&pair[0]));
-                    return Err(error);
-                }
-                _ => {}
-            }
-            *in_doubt = true;
-            disk.sync_dir(dir)?;
-            *in_doubt = false;
-            dropped += 1;
-        }
-        if dropped > 0 {
-            self.probe();
-        }
-        Ok(dropped)
     }
 
     /// Asks a full log to try whether there is space again; the observer learns if there is.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Lsn;
-use crate::disk::{Disk, DiskFile, read_full, write_full};
+use crate::disk::{Disk, DiskFile, read_all, read_full, write_full};
 use crate::error::{OpenError, is_full};
 use crate::limits::SEGMENT_HEADER_BYTES;
 use crate::log::{Options, Position};
@@ -536,13 +536,6 @@ fn make(
         path: dir.join(segment::file_name(first_lsn)),
         source: error.source,
     })
-}
-
-fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; file.len()? as usize];
-    let n = read_full(file, &mut bytes, 0)?;
-    bytes.truncate(n);
-    Ok(bytes)
 }
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
