@@ -130,10 +130,12 @@ pub(crate) fn drop_aged(inner: &Inner, state: &mut State) {
         let Some(age_max_us) = age_max_us else {
             continue;
         };
-        let (durable_seq, mut left) = (state.durable_seq, TICK_DROPS_MAX);
+        let (durable_seq, mut looked_at) = (state.durable_seq, 0);
         let old = state.pop(id, |seq, _, published_us| {
-            left -= 1;
-            left > 0 && seq <= durable_seq && published_us.saturating_add(age_max_us) <= now_us
+            looked_at += 1;
+            looked_at <= TICK_DROPS_MAX
+                && seq <= durable_seq
+                && published_us.saturating_add(age_max_us) <= now_us
         });
         // A disk that takes nothing now is asked again at the next tick.
         let _ = drop_popped(inner, state, id, old);

@@ -5,6 +5,7 @@
 // Clippy's leave for tests covers test functions, not the helpers they share.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod bounds;
 mod exercise;
 mod faults;
 mod harness;

@@ -5,8 +5,8 @@ use std::fmt;
 
 use pinnace_topics::topic;
 
-/// A message: who published it, and the how manieth of that publisher it is. A publisher that does not
-/// try again is another one after each lost connection, for only connections keep order then.
+/// A message: its publisher, and its number among that publisher's. A publisher that does not try again is
+/// another one after each lost connection, for only connections keep order then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct MessageId {
     pub(super) publisher: u32,
