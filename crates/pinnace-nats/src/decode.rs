@@ -452,6 +452,7 @@ mod tests {
     #[test]
     fn a_line_at_the_limit_passes_and_one_above_does_not() {
         for (length, passes) in [
+            (CONTROL_LINE_BYTES_MAX - 1, true),
             (CONTROL_LINE_BYTES_MAX, true),
             (CONTROL_LINE_BYTES_MAX + 1, false),
         ] {
@@ -459,6 +460,32 @@ mod tests {
             line.resize(4 + length - 2, b'a');
             line.extend_from_slice(b" 1\r\n");
             assert_eq!(decode(&line, &BOUNDS).is_ok(), passes, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_payload_at_the_limit_passes_and_one_above_does_not() {
+        let max = BOUNDS.payload_bytes_max;
+        for (bytes, passes) in [(max - 1, true), (max, true), (max + 1, false)] {
+            for line in [
+                format!("PUB a {bytes}\r\n"),
+                format!("HPUB a 12 {bytes}\r\n"),
+            ] {
+                let expected = if passes {
+                    Ok(None)
+                } else {
+                    Err(DecodeError::PayloadTooLarge)
+                };
+                check(line.as_bytes(), expected);
+            }
+        }
+        for (digits, passes) in [(8, true), (9, true), (10, false)] {
+            let line = format!("PUB a {:0digits$}\r\n\r\n", 0);
+            assert_eq!(
+                decode(line.as_bytes(), &BOUNDS).is_ok(),
+                passes,
+                "{digits} digits"
+            );
         }
     }
 
