@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask test`, `tidy`, `schemas`.
+//! Chores of the workspace: `cargo xtask test`, `tidy`, `fuzz`, `schemas`.
 //!
 //! Invariant: continuous integration runs these commands and no others, so whatever it refuses a
 //! person can see refused at home first.
@@ -6,6 +6,7 @@
 // A chore's whole purpose is to tell somebody something.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+mod fuzz;
 mod schemas;
 mod steps;
 mod tidy;
@@ -14,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask test      all checks: format, clippy, tidy, tests, proofs by others, doctests, documentation
+cargo xtask test      all checks: format, clippy, tidy, tests, fuzz, proofs by others, doctests, documentation
 cargo xtask tidy      house rules only: arrows between crates, heads, sizes, manifests
+cargo xtask fuzz      every fuzz target for a minute
 cargo xtask schemas   write docs/schemas/ and docs/openapi.json from the types of pinnace-proto";
 
 fn main() -> ExitCode {
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["test"] => steps::test(&root()),
         ["tidy"] => tidy::command(&root()),
+        ["fuzz"] => fuzz::command(&root()),
         ["schemas"] => schemas::write(&root()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

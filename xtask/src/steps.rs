@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::tidy;
+use crate::{fuzz, tidy};
 
 /// One step: what it is called and how it is repeated.
 struct Step {
@@ -44,6 +44,13 @@ impl Step {
         if self.words == ["xtask", "tidy"] {
             let tidy = tidy::command(root).inspect_err(|error| eprintln!("{error:#}"));
             return Ok(Verdict::of(tidy.is_ok()));
+        }
+        if self.words == ["xtask", "fuzz"] {
+            if !fuzz::can_run() {
+                return Ok(Verdict::NotRun);
+            }
+            let fuzzed = fuzz::command(root).inspect_err(|error| eprintln!("{error:#}"));
+            return Ok(Verdict::of(fuzzed.is_ok()));
         }
         let mut command = Command::new(env!("CARGO"));
         command.args(&self.words).current_dir(root);
@@ -104,6 +111,7 @@ fn steps(nextest: bool) -> Vec<Step> {
         ),
         Step::cargo("tidy", &["xtask", "tidy"]),
         Step::cargo("tests", tests),
+        Step::cargo("fuzz", &["xtask", "fuzz"]),
         conformance("reference", "differential"),
         conformance("async-nats", "async-nats"),
         conformance("clients", "clients"),

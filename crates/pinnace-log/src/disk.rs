@@ -64,6 +64,14 @@ pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
     Ok(done)
 }
 
+/// The whole file.
+pub(crate) fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.len()? as usize];
+    let n = read_full(file, &mut bytes, 0)?;
+    bytes.truncate(n);
+    Ok(bytes)
+}
+
 /// Writes all of `bytes`, going on after short writes.
 pub(crate) fn write_full(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;

@@ -104,7 +104,7 @@ fn weigh(scan: &Scan, durable: Lsn) -> (usize, Vec<Gap>) {
 fn is_marker_only(used: usize, end: usize, bytes: &[u8], salt: u32) -> bool {
     used <= end + HEADER_BYTES
         && matches!(
-            Header::parse(&bytes[end..], salt),
+            Header::parse(bytes.get(end..).unwrap_or_default(), salt),
             Some(Header::Marker { .. })
         )
 }

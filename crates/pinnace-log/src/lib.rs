@@ -12,6 +12,7 @@ mod candidates;
 mod check;
 mod committer;
 mod disk;
+mod dropping;
 mod error;
 mod judge;
 mod limits;

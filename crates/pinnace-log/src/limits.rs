@@ -22,6 +22,9 @@ pub const BUFFER_BYTES_DEFAULT: usize = 64 << 20;
 /// Bytes a record costs on top of its payload.
 pub const RECORD_OVERHEAD_BYTES: u32 = 24;
 
+/// Greatest lsn; there are always some left.
+pub(crate) const LSN_MAX: u64 = u64::MAX >> 1;
+
 /// Bytes before the first record of a segment: both copies of the header, page aligned.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 4096;
 

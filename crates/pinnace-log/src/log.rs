@@ -19,7 +19,7 @@ use crate::limits::{
 use crate::record::{HEADER_BYTES, Header, payload_crc, record_header};
 use crate::recovery::{self, Recovery, Replay};
 use crate::segment::Segments;
-use crate::snapshot::{self, Pins};
+use crate::snapshot::Pins;
 use crate::sync_times::SyncClock;
 use crate::{active::Active, committer};
 
@@ -434,32 +434,6 @@ impl Log {
                 .saturating_sub(u64::from(SEGMENT_HEADER_BYTES)),
         };
         self.shared.segments.all().into_iter().map(info).collect()
-    }
-
-    /// Drops the segments all of whose records are below `lsn`, oldest first, never the active
-    /// one nor one that a snapshot needs, and returns how many. Each removal is durable before the next. Afterwards a full log
-    /// tries whether there is space.
-    ///
-    /// # Errors
-    /// The system's reason; segments dropped before it stay dropped.
-    pub fn drop_segments_before(&self, lsn: Lsn) -> std::io::Result<usize> {
-        let mut pins = snapshot::lock(&self.shared);
-        let all = self.shared.segments.all();
-        let mut dropped = 0;
-        for pair in all.windows(2) {
-            if pair[1].first_lsn > lsn || !pins.release(pair[0].ordinal) {
-                break;
-            }
-            // Out of the list first: a reader gets `Gone`, never a missing file.
-            self.shared.segments.pop_front();
-            self.shared.disk.remove(&pair[0].path)?;
-            self.shared.disk.sync_dir(&self.shared.dir)?;
-            dropped += 1;
-        }
-        if dropped > 0 {
-            self.probe();
-        }
-        Ok(dropped)
     }
 
     /// Asks a full log to try whether there is space again; the observer learns if there is.

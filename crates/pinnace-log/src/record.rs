@@ -5,7 +5,7 @@
 //! `docs/formats/log.md`.
 
 use crate::Lsn;
-use crate::limits::RECORD_OVERHEAD_BYTES;
+use crate::limits::{LSN_MAX, RECORD_OVERHEAD_BYTES};
 
 /// Bytes of a record header.
 pub(crate) const HEADER_BYTES: usize = RECORD_OVERHEAD_BYTES as usize;
@@ -33,7 +33,7 @@ impl Header {
         let head = bytes.get(..HEADER_BYTES)?;
         let lsn = u64_at(head, 8);
         // Most wrong places fail here, before the sum is taken.
-        if u32_at(head, 0) != seal(salt, head) {
+        if lsn > LSN_MAX || u32_at(head, 0) != seal(salt, head) {
             return None;
         }
         let (len, unsynced) = (u32_at(head, 16), u32_at(head, 20));

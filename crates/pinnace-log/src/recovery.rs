@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::Lsn;
 use crate::candidates::{self, Candidate, common_salt, io_error};
-use crate::disk::{Disk, DiskFile, read_full, write_full};
+use crate::disk::{Disk, DiskFile, read_all, write_full};
 use crate::error::{OpenError, is_full};
 use crate::judge::{Due, Rest, judge};
 use crate::limits::SEGMENT_HEADER_BYTES;
@@ -19,7 +19,7 @@ use crate::log::{Options, Position};
 use crate::quarantine;
 use crate::record::{HEADER_BYTES, marker};
 use crate::scan::{Found, Gap};
-use crate::segment::{self, Segment};
+use crate::segment::{self, HeaderBlock, Segment};
 
 /// What opening a log found, or checking it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -126,7 +126,7 @@ struct Tail {
     end: usize,
     /// Bytes of the file.
     file_bytes: usize,
-    /// Acknowledged records are missing in it, so it must not be written again.
+    /// Acknowledged records are missing in it, or its header, so it must not be written again.
     damaged: bool,
     /// Something that is not zero stands after `end`.
     dirty: bool,
@@ -190,7 +190,7 @@ impl Work<'_, '_> {
             path: candidate.path.clone(),
             end,
             file_bytes: bytes.len(),
-            damaged: !verdict.damage.is_empty(),
+            damaged: !verdict.damage.is_empty() || candidate.header == HeaderBlock::Lost,
             dirty: verdict.rest.is_some(),
             unproven: unproven(kept, durable, end, &bytes),
         })
@@ -318,6 +318,9 @@ impl Work<'_, '_> {
             disk.sync_dir(dir).map_err(io_error("sync", dir))?;
             let first_lsn = self.recovery.last_lsn + 1;
             let (file, allocated) = make(disk, dir, first_lsn, self.salt, segment_bytes)?;
+            // One that had lost its header and held nothing has been replaced.
+            self.segments
+                .pop_back_if(|last| last.first_lsn == first_lsn);
             let ordinal = self.segments.len() as u32;
             let path = dir.join(segment::file_name(first_lsn));
             let used = u64::from(SEGMENT_HEADER_BYTES);
@@ -373,7 +376,9 @@ impl Work<'_, '_> {
 fn unproven(kept: &[Found], durable: Lsn, end: usize, bytes: &[u8]) -> (usize, Vec<u8>) {
     let first = kept.partition_point(|found| found.lsn <= durable);
     let offset = kept.get(first).map_or(end, |found| found.offset);
-    (offset, bytes[offset..end].to_vec())
+    // A file that was cut in its header ends before its records would.
+    let unproven = bytes.get(offset..end).unwrap_or_default();
+    (offset, unproven.to_vec())
 }
 
 fn fresh(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<Recovered, OpenError> {
@@ -407,11 +412,4 @@ fn make(
         path: dir.join(segment::file_name(first_lsn)),
         source: error.source,
     })
-}
-
-fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; file.len()? as usize];
-    let n = read_full(file, &mut bytes, 0)?;
-    bytes.truncate(n);
-    Ok(bytes)
 }

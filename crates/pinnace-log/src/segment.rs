@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::Lsn;
 use crate::disk::{Disk, DiskFile, write_full};
-use crate::limits::{OPEN_SEGMENTS_MAX, SEGMENT_HEADER_BYTES};
+use crate::limits::{LSN_MAX, OPEN_SEGMENTS_MAX, SEGMENT_HEADER_BYTES};
 use crate::record::{u32_at, u64_at};
 
 const MAGIC: [u8; 8] = *b"PINNLOG\0";
@@ -98,7 +98,10 @@ pub(crate) fn parse_name(name: &str) -> Option<Lsn> {
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().filter(|&lsn| lsn > 0)
+    digits
+        .parse()
+        .ok()
+        .filter(|lsn| (1..=LSN_MAX).contains(lsn))
 }
 
 /// Why a segment could not be made.
@@ -255,6 +258,14 @@ impl Segments {
             .pop_front();
     }
 
+    /// Undoes `pop_front`.
+    pub(crate) fn push_front(&self, segment: Arc<Segment>) {
+        self.list
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_front(segment);
+    }
+
     /// The segment's file, opened when it is not.
     pub(crate) fn file(&self, disk: &dyn Disk, segment: &Segment) -> io::Result<Arc<dyn DiskFile>> {
         if let Some(file) = &*lock(&segment.file) {
@@ -291,7 +302,7 @@ mod tests {
     #[test]
     fn names_sort_like_numbers_and_strangers_are_none() {
         assert_eq!(file_name(4711), "00000000000000004711.log");
-        assert_eq!(parse_name(&file_name(u64::MAX)), Some(u64::MAX));
+        assert_eq!(parse_name(&file_name(LSN_MAX)), Some(LSN_MAX));
         for name in [
             "1.log",
             "0000000000000000000a.log",

@@ -24,6 +24,8 @@ pub(crate) struct Pins {
     first_needed: BTreeMap<u64, u32>,
     /// Segments could have been dropped but for a snapshot.
     withheld: bool,
+    /// A removal may not be durable, so that another could leave a hole.
+    pub(crate) in_doubt: bool,
 }
 
 impl Pins {

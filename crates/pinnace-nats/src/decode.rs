@@ -491,6 +491,7 @@ mod tests {
     #[test]
     fn a_line_at_the_limit_passes_and_one_above_does_not() {
         for (length, passes) in [
+            (CONTROL_LINE_BYTES_MAX - 1, true),
             (CONTROL_LINE_BYTES_MAX, true),
             (CONTROL_LINE_BYTES_MAX + 1, false),
         ] {
@@ -537,6 +538,32 @@ mod tests {
             if short.is_some() {
                 assert_eq!(Ok(short), full(text.as_bytes(), &bounds), "{text:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_payload_at_the_limit_passes_and_one_above_does_not() {
+        let max = BOUNDS.payload_bytes_max;
+        for (bytes, passes) in [(max - 1, true), (max, true), (max + 1, false)] {
+            for line in [
+                format!("PUB a {bytes}\r\n"),
+                format!("HPUB a 12 {bytes}\r\n"),
+            ] {
+                let expected = if passes {
+                    Ok(None)
+                } else {
+                    Err(DecodeError::PayloadTooLarge)
+                };
+                check(line.as_bytes(), expected);
+            }
+        }
+        for (digits, passes) in [(8, true), (9, true), (10, false)] {
+            let line = format!("PUB a {:0digits$}\r\n\r\n", 0);
+            assert_eq!(
+                decode(line.as_bytes(), &BOUNDS).is_ok(),
+                passes,
+                "{digits} digits"
+            );
         }
     }
 

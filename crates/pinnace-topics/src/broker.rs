@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use pinnace_log::{Disk, Log, Lsn, Observer, Position, RealDisk};
+use pinnace_log::{Disk, Log, LogState, Lsn, Observer, Position, RealDisk};
 
 use crate::error::{Error, OpenError, StoreError, printable};
 use crate::limits::{
@@ -81,13 +81,19 @@ pub(crate) struct Core {
     after_calls: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl Core {
-    /// Calls `done` at once.
-    pub(crate) fn call(&self, done: Done, outcome: Result<u64, StoreError>) {
-        done(outcome);
-        self.called();
+impl Inner {
+    /// Calls `done` at once, for something that is done already. Where the storage has failed that is not
+    /// certain of anything: it may have been in flight then.
+    pub(crate) fn answer(&self, done: Done, seq: u64) {
+        done(match self.log.state() {
+            LogState::Failed(reason) => Err(StoreError::Failed(reason)),
+            LogState::Open | LogState::Full(_) => Ok(seq),
+        });
+        self.core.called();
     }
+}
 
+impl Core {
     /// A number of callbacks have been called.
     pub(crate) fn called(&self) {
         if let Some(after_calls) = self.after_calls.get() {

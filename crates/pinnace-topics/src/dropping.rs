@@ -39,7 +39,9 @@ pub(crate) fn make_room(
             .and_then(|queue| over(queue, limits, bytes))
         {
             // Before anything is dropped for a message that is refused.
-            Some(over) if over.overflow == Overflow::Refuse => return Err(over.refusal),
+            Some(over) if over.overflow == Overflow::Refuse || over.is_beyond(state, *id) => {
+                return Err(over.refusal);
+            }
             Some(over) => overs.push((*id, over)),
             None => {}
         }
@@ -55,11 +57,6 @@ pub(crate) fn make_room(
                     stored = stored.saturating_sub(message_bytes);
                     more
                 });
-                if messages > 0 || stored > 0 {
-                    // The rest is leased, or the message alone is too large.
-                    state.put_back(id, &dropped);
-                    return Err(over.refusal);
-                }
                 drop_popped(inner, state, id, dropped)?;
             }
             Overflow::Expire => {
@@ -77,6 +74,22 @@ struct Over {
     bytes: u64,
     overflow: Overflow,
     refusal: PublishError,
+}
+
+impl Over {
+    /// Whether the oldest cannot make enough room: the rest is leased, or the message alone is too large.
+    fn is_beyond(&self, state: &State, id: u32) -> bool {
+        if self.overflow != Overflow::DropOldest {
+            return false;
+        }
+        let Some(active) = state.queue(id).and_then(Queue::active) else {
+            return true;
+        };
+        let leased = active.leased.keys();
+        let leased = leased.filter_map(|seq| state.index.messages.get(*seq));
+        let leased_bytes: u64 = leased.map(|entry| u64::from(entry.bytes)).sum();
+        self.messages > active.waiting.len() as u64 || self.bytes > active.bytes - leased_bytes
+    }
 }
 
 fn over(queue: &Queue, limits: &Options, bytes: u64) -> Option<Over> {
@@ -117,10 +130,12 @@ pub(crate) fn drop_aged(inner: &Inner, state: &mut State) {
         let Some(age_max_us) = age_max_us else {
             continue;
         };
-        let (durable_seq, mut left) = (state.durable_seq, TICK_DROPS_MAX);
+        let (durable_seq, mut looked_at) = (state.durable_seq, 0);
         let old = state.pop(id, |seq, _, published_us| {
-            left -= 1;
-            left > 0 && seq <= durable_seq && published_us.saturating_add(age_max_us) <= now_us
+            looked_at += 1;
+            looked_at <= TICK_DROPS_MAX
+                && seq <= durable_seq
+                && published_us.saturating_add(age_max_us) <= now_us
         });
         // A disk that takes nothing now is asked again at the next tick.
         let _ = drop_popped(inner, state, id, old);

@@ -261,3 +261,29 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_acknowledgements_are_remembered() {
+        for (count, remembered) in [
+            (ENDED_LEASES_MAX - 1, true),
+            (ENDED_LEASES_MAX, true),
+            (ENDED_LEASES_MAX + 1, false),
+        ] {
+            let mut leases = Leases::default();
+            let until = Instant::now();
+            let mut ended = (0..count).map(|_| {
+                let id = leases.add(1, vec![7], until);
+                assert!(leases.acknowledged(id, &[7], 1));
+                id
+            });
+            let first = ended.next().unwrap();
+            assert_eq!(ended.count(), count - 1);
+            let is_first = |(id, _): &(LeaseId, Lsn)| *id == first;
+            assert_eq!(leases.ended.iter().any(is_first), remembered, "{count}");
+        }
+    }
+}

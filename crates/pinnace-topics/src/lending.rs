@@ -132,7 +132,7 @@ impl Broker {
             };
             let seq = state.durable_seq;
             drop(guard);
-            core.call(done, Ok(seq));
+            self.inner.answer(done, seq);
             return Ok(());
         };
         let wanted = |seq: &u64| only.is_none_or(|only| only.contains(seq));

@@ -82,5 +82,8 @@ pub(crate) const ENDED_LEASES_MAX: usize = 4096;
 /// How long whoever gets a dead letter has to put it elsewhere.
 pub(crate) const DEAD_LETTER_LEASE: Duration = Duration::from_secs(60);
 
+/// Greatest number of a message; there are always some left.
+pub(crate) const SEQ_MAX: u64 = u64::MAX >> 1;
+
 /// Messages of one queue that one tick drops for their age.
 pub(crate) const TICK_DROPS_MAX: usize = 100_000;

@@ -152,7 +152,7 @@ impl Broker {
             None => {
                 let seq = state.durable_seq;
                 drop(state);
-                self.inner.core.call(done, Ok(seq));
+                self.inner.answer(done, seq);
             }
         }
     }

@@ -222,7 +222,7 @@ fn store(
         let seq = seen.seq.unwrap_or(0);
         drop(guard);
         if let Some(done) = now {
-            core.call(done, Ok(seq));
+            inner.answer(done, seq);
         }
         return Ok(Outcome::Known(seen));
     }

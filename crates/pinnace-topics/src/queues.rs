@@ -81,7 +81,7 @@ impl Broker {
         } else {
             let seq = state.durable_seq;
             drop(guard);
-            self.inner.core.call(done, Ok(seq));
+            self.inner.answer(done, seq);
         }
         Ok(false)
     }
@@ -97,7 +97,7 @@ impl Broker {
         let Some(id) = state.queue_id(pattern, name) else {
             let seq = state.durable_seq;
             drop(guard);
-            self.inner.core.call(done, Ok(seq));
+            self.inner.answer(done, seq);
             return Ok(false);
         };
         delete(&self.inner, state, id, Some(done))?;
@@ -150,7 +150,7 @@ impl Broker {
         let seqs = state.pop(queue, |seq, _, _| seq <= through);
         if seqs.is_empty() {
             drop(guard);
-            core.call(done, Ok(through));
+            self.inner.answer(done, through);
             return Ok(());
         }
         record::settle(&mut state.scratch, queue, &seqs);
@@ -263,10 +263,8 @@ fn create(
         dones: vec![done],
     };
     state.pending.push_back(Pending { lsn, op });
-    // A second copy, so that one damaged record never costs a queue. Welcome, not needed.
-    if let Some(queue) = state.queues.get(u64::from(id)) {
-        record::restate(&mut state.scratch, id, queue);
-    }
+    // A second time, so that one damaged record costs neither the queue nor what it holds from the start.
+    // Welcome, not needed.
     if let Ok(lsn) = inner.log.append(&[&state.scratch]) {
         state.pending.push_back(Pending {
             lsn,

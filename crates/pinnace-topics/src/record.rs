@@ -225,7 +225,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>, String> {
 
 impl<'a> Reader<'a> {
     fn message(&mut self, kind: u8) -> Option<Record<'a>> {
-        let (seq, published_us) = (self.varint()?, self.varint()?);
+        let (seq, published_us) = (self.seq()?, self.varint()?);
         let queues = self.ascending()?.into_iter().map(u32::try_from);
         let queues = queues.collect::<Result<Vec<u32>, _>>().ok()?;
         let id = match kind {
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
             } else {
                 None
             },
-            holds: self.ascending()?,
+            holds: self.seqs()?,
         })
     }
 
@@ -311,20 +311,20 @@ impl<'a> Reader<'a> {
     fn settle(&mut self) -> Option<Record<'a>> {
         Some(Record::Settle {
             queue: self.u32()?,
-            seqs: self.ascending()?,
+            seqs: self.seqs()?,
         })
     }
 
     fn consume(&mut self) -> Option<Record<'a>> {
         Some(Record::Consume {
             queue: self.u32()?,
-            through: self.varint()?,
+            through: self.seq()?,
         })
     }
 
     fn counters(&mut self) -> Option<Record<'a>> {
         Some(Record::Counters {
-            next_seq: self.varint()?,
+            next_seq: self.seq()?,
             next_queue: self.u32()?,
         })
     }
@@ -344,6 +344,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::SEQ_MAX;
 
     #[test]
     fn records_come_back_as_written() {
@@ -453,6 +454,22 @@ mod tests {
             Err("record kind 99 is unknown; use the newer program".into())
         );
         assert!(decode(&[]).is_err());
+    }
+
+    #[test]
+    fn numbers_that_no_message_has_are_refused() {
+        let mut out = Vec::new();
+        let numbers = [0, 1, SEQ_MAX, SEQ_MAX + 1];
+        for (seq, fits) in numbers.into_iter().zip([false, true, true, false]) {
+            message_head(&mut out, COPY, seq, 0, &[1], b"", b"");
+            assert_eq!(decode(&out).is_ok(), fits, "{seq}");
+            settle(&mut out, 1, &[seq]);
+            assert_eq!(decode(&out).is_ok(), fits, "{seq}");
+            counters(&mut out, seq, 1);
+            assert_eq!(decode(&out).is_ok(), fits, "{seq}");
+        }
+        settle(&mut out, 1, &[7, 7]);
+        assert!(decode(&out).is_err(), "one number twice");
     }
 
     proptest! {

@@ -176,6 +176,11 @@ impl Replay {
         position: Position,
     ) {
         self.see_id(id);
+        // There was one of this name, whose deletion was lost to damage.
+        let other = self.state.queue_id(pattern, name);
+        if let Some(other) = other.filter(|other| *other != id) {
+            self.drop_queue(other);
+        }
         if self.placeholders.remove(&id) {
             // The messages it collected stay with it.
             if let Some(mut queue) = self.state.queues.remove(u64::from(id)) {

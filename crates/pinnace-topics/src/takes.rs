@@ -298,3 +298,36 @@ fn give_back(inner: &Arc<Inner>, queue: u32, seqs: &[u64]) {
         call.run();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_take_ends_at_its_limits_and_not_before() {
+        let taken = |max, sizes: &[u64]| {
+            let mut more = bounded(max, 99);
+            let messages = (1..).zip(sizes);
+            messages
+                .take_while(|(seq, bytes)| more(*seq, **bytes, 0))
+                .count()
+        };
+        for (count, expected) in [(2, 2), (3, 3), (4, 3)] {
+            assert_eq!(taken(3, &vec![1; count]), expected, "{count} messages");
+        }
+        for (bytes, expected) in [(1, 2), (2, 2), (3, 1)] {
+            let sizes = [TAKE_BYTES_MAX - 2, bytes];
+            assert_eq!(
+                taken(9, &sizes),
+                expected,
+                "{bytes} more bytes than all but two"
+            );
+        }
+        assert_eq!(
+            taken(9, &[TAKE_BYTES_MAX + 1, 1]),
+            1,
+            "one alone may be larger"
+        );
+        assert_eq!(taken(999, &[1; 100]), 99, "what is not durable waits");
+    }
+}

@@ -149,11 +149,15 @@ mod tests {
 
     #[test]
     fn limits_hold_at_the_limit_and_one_beyond() {
-        assert!(is_valid_topic(&[b'a'; TOPIC_BYTES_MAX]));
-        assert!(!is_valid_topic(&[b'a'; TOPIC_BYTES_MAX + 1]));
-        let tokens = |n| vec!["a"; n].join(".");
-        assert!(is_valid_topic(tokens(TOPIC_TOKENS_MAX).as_bytes()));
-        assert!(!is_valid_topic(tokens(TOPIC_TOKENS_MAX + 1).as_bytes()));
+        let tokens = |n| vec!["a"; n].join(".").into_bytes();
+        for (over, valid) in [(-1, true), (0, true), (1, false)] {
+            let at = |limit: usize| limit.saturating_add_signed(over);
+            let bytes = vec![b'a'; at(TOPIC_BYTES_MAX)];
+            for topic in [bytes, tokens(at(TOPIC_TOKENS_MAX))] {
+                assert_eq!(is_valid_topic(&topic), valid, "{over}");
+                assert_eq!(is_valid_pattern(&topic), valid, "{over}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Invariant: reading takes any bytes without a panic, and never allocates more than they could
 //! stand for.
 
+use crate::limits::SEQ_MAX;
+
 /// Seven bits to the byte, lowest first, high bit set on all but the last.
 pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -33,12 +35,29 @@ impl<'a> Reader<'a> {
             return None;
         }
         let mut numbers = Vec::with_capacity(count);
-        let mut last = 0_u64;
         for _ in 0..count {
-            last = last.checked_add(self.varint()?)?;
-            numbers.push(last);
+            let distance = self.varint()?;
+            numbers.push(match numbers.last() {
+                // None stands twice.
+                Some(last) if distance > 0 => distance.checked_add(*last)?,
+                Some(_) => return None,
+                None => distance,
+            });
         }
         Some(numbers)
+    }
+
+    /// The number of a message.
+    pub(crate) fn seq(&mut self) -> Option<u64> {
+        self.varint().filter(|seq| (1..=SEQ_MAX).contains(seq))
+    }
+
+    /// Numbers of messages.
+    pub(crate) fn seqs(&mut self) -> Option<Vec<u64>> {
+        let seqs = self.ascending()?;
+        let begins = seqs.first().is_none_or(|first| *first > 0);
+        let ends = seqs.last().is_none_or(|last| *last <= SEQ_MAX);
+        (begins && ends).then_some(seqs)
     }
 
     pub(crate) fn u32(&mut self) -> Option<u32> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use pinnace_log::twin::TwinDisk;
-use pinnace_log::{Lsn, Options, ReadError};
+use pinnace_log::twin::{Fault, Survival, TwinDisk};
+use pinnace_log::{Log, Lsn, Options, ReadError};
 
 use crate::harness::{DIR, filled, open, payload, small};
 
@@ -71,6 +72,92 @@ fn a_file_cut_at_any_byte_keeps_the_records_before_the_cut() {
             );
         }
     }
+}
+
+const LARGE: u32 = 64 << 10;
+
+/// The active segment of two, 64 KiB, cut at every byte: what is in front of the cut is there, what is
+/// behind it is not, nothing is called damage and no file goes.
+fn cut_at_every_byte_of(quarter: usize) {
+    let options = Options {
+        segment_bytes: LARGE,
+        record_bytes_max: 8192,
+        ..small()
+    };
+    let disk = filled(&options, 112, 1_000);
+    let names = disk.paths();
+    let positions = {
+        let up = open(&copy_with(&disk, |_| ()), options.clone());
+        assert_eq!((names.len(), up.log.segments().len()), (2, 2));
+        up.positions
+    };
+    let end_of = |lsn: &Lsn| match positions[lsn] {
+        at if at.segment == 0 => 0,
+        at => at.offset as usize + 1_024,
+    };
+    let ends: Vec<usize> = positions.keys().map(end_of).collect();
+    assert!(
+        *ends.last().unwrap() > LARGE as usize - 8192,
+        "it is nearly full"
+    );
+    let (sealed, active) = (&names[0], &names[1]);
+    let [sealed_bytes, active_bytes] = [sealed, active].map(|name| disk.contents(name).unwrap());
+    let whole = records(1..=112, 1_000);
+    for cut in (0..LARGE as usize)
+        .skip(quarter * LARGE as usize / 4)
+        .take(LARGE as usize / 4)
+    {
+        let hurt = TwinDisk::new();
+        hurt.put(sealed, sealed_bytes.clone());
+        hurt.put(active, active_bytes[..cut.min(active_bytes.len())].to_vec());
+        let kept = ends.iter().filter(|end| **end <= cut).count();
+        let mut replayed = 0;
+        let opened = Log::open(
+            Arc::new(hurt.clone()),
+            Path::new(DIR),
+            options.clone(),
+            &mut |lsn, _, body| {
+                replayed += 1;
+                assert_eq!(
+                    (lsn, body),
+                    (replayed, whole[&replayed].as_slice()),
+                    "cut at {cut}"
+                );
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(replayed as usize, kept, "cut at {cut}");
+        // Of the header both copies may be cut off, which is reported.
+        let lsns: Vec<_> = opened
+            .recovery
+            .damage
+            .iter()
+            .filter_map(|damage| damage.lsns)
+            .collect();
+        assert_eq!(lsns, [], "cut at {cut}");
+        assert_eq!(hurt.removals(), 0, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_cut_in_the_first_quarter_costs_what_is_behind_it() {
+    cut_at_every_byte_of(0);
+}
+
+#[test]
+fn a_cut_in_the_second_quarter_costs_what_is_behind_it() {
+    cut_at_every_byte_of(1);
+}
+
+#[test]
+fn a_cut_in_the_third_quarter_costs_what_is_behind_it() {
+    cut_at_every_byte_of(2);
+}
+
+#[test]
+fn a_cut_in_the_last_quarter_costs_what_is_behind_it() {
+    cut_at_every_byte_of(3);
 }
 
 #[test]
@@ -217,4 +304,59 @@ fn a_whole_lost_header_block_is_replaced_by_a_neighbour() {
     assert_eq!(up.replayed, records(1..=30, 300));
     assert_eq!(up.recovery.damage.len(), 1);
     assert!(disk.paths().iter().all(|path| path.starts_with(DIR)));
+}
+
+/// The active segment is empty and has lost its header. What is written from then on must not depend on
+/// the segment in front, which may be dropped.
+#[test]
+fn a_log_that_went_on_after_a_lost_header_stands_alone() {
+    let options = small();
+    let disk = filled(&options, 4, 800);
+    let name = Path::new("log/00000000000000000005.log");
+    let hurt = copy_with(&disk, |files| {
+        files.insert(name.to_owned(), vec![0; 100]);
+    });
+    let up = open(&hurt, options.clone());
+    assert_eq!(up.replayed, records(1..=4, 800));
+    assert_eq!(up.recovery.damage.len(), 1);
+    assert!(
+        up.watcher
+            .settled(up.log.append(&[&payload(5, 800)]).unwrap())
+    );
+    up.log.drop_segments_before(5).unwrap();
+    drop(up);
+    let up = open(&hurt, options);
+    assert_eq!(up.replayed, records(5..=5, 800));
+    assert!(up.recovery.damage.is_empty(), "{:?}", up.recovery);
+}
+
+/// A removal that fails is tried again before any other, so there is never a hole.
+#[test]
+fn segments_go_in_order_whatever_fails() {
+    let options = small();
+    for n in 1..=6 {
+        let disk = filled(&options, 30, 700);
+        let up = open(&disk, options.clone());
+        let segments = up.log.segments();
+        let before = disk.removals();
+        disk.fail_nth(n, Fault::Eio, false);
+        let first = up.log.drop_segments_before(segments[3].first_lsn);
+        assert!(first.is_err(), "n {n}");
+        let _ = up.log.drop_segments_before(segments[5].first_lsn);
+        let removed = (disk.removals() - before) as usize;
+        // After a failed sync nothing more goes.
+        assert_eq!(
+            removed,
+            if n % 2 == 1 { 5 } else { n as usize / 2 },
+            "n {n}"
+        );
+        for survival in [Survival::Nothing, Survival::Everything] {
+            let found = open(&disk.after_crash(survival), options.clone());
+            assert!(
+                found.recovery.damage.is_empty(),
+                "n {n}: {:?}",
+                found.recovery
+            );
+        }
+    }
 }

@@ -134,6 +134,9 @@ pub(crate) fn checked_subscriber(name: String) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -174,7 +177,32 @@ mod tests {
             let failure = route(path).unwrap_err().to_string();
             assert!(failure.contains(code), "{path}: {failure}");
         }
-        assert!(route(&format!("/{}", "a".repeat(TOPIC_BYTES_MAX))).is_ok());
-        assert!(route(&format!("/{}", "a".repeat(TOPIC_BYTES_MAX + 1))).is_err());
+    }
+
+    #[test]
+    fn names_at_their_limits_pass_and_one_above_does_not() {
+        for (over, passes) in [(-1, true), (0, true), (1, false)] {
+            let name = |max: usize| "a".repeat(max.saturating_add_signed(over));
+            let topic = name(TOPIC_BYTES_MAX);
+            let queue = format!("/t/{}", name(SUBSCRIBER_BYTES_MAX));
+            for path in [format!("/{topic}"), format!("/{topic}/s"), queue] {
+                assert_eq!(route(&path).is_ok(), passes, "{} bytes", path.len());
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in a path, it is a route or is refused, and names that are encoded come through.
+        #[test]
+        fn any_path_is_read(path in "(/|%[0-9a-fA-F]{0,2}|[a.*>_$-]|.){0,30}", topic in "[^./ ]{1,20}", name in ".{1,20}") {
+            let _ = route(&path);
+            let encoded = |name: &str| utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+            let whole = format!("/{}/{}", encoded(&topic), encoded(&name));
+            if let (Ok(topic), Ok(name)) = (checked_topic(topic), checked_subscriber(name)) {
+                prop_assert_eq!(route(&whole).ok(), Some(Route::Queue(topic, name)));
+            } else {
+                prop_assert!(route(&whole).is_err());
+            }
+        }
     }
 }

@@ -298,3 +298,24 @@ pub(crate) fn seqs(text: &str) -> Result<Vec<u64>, Failure> {
         .map(|seq| request::number("seq", seq))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_neither_shorter_nor_longer_than_may_be() {
+        let (least, most) = (LEASE_MIN.as_millis() as u64, LEASE_MAX.as_millis() as u64);
+        for (asked, given) in [
+            (least - 1, least),
+            (least, least),
+            (least + 1, least + 1),
+            (most - 1, most - 1),
+            (most, most),
+            (most + 1, most),
+        ] {
+            let lease = lease_time("lease", &format!("{asked}ms")).ok();
+            assert_eq!(lease, Some(Duration::from_millis(given)), "{asked} ms");
+        }
+    }
+}

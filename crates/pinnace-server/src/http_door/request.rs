@@ -185,6 +185,9 @@ pub(super) fn duration(name: &str, text: &str, max: Duration) -> Result<Duration
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -240,5 +243,24 @@ mod tests {
         );
         let twice: Uri = "/a/b?max=1&max=2".parse().unwrap();
         assert!(parameters(&twice, &["max"]).is_err());
+    }
+    proptest! {
+        /// Any query is read or refused; what is encoded comes through; a message's headers too.
+        #[test]
+        fn any_query_and_any_block_are_read(query in "(&|=|%[0-9a-fA-F]{0,2}|[a-c+]){0,30}", value in ".{0,20}", block: Vec<u8>) {
+            if let Ok(uri) = format!("/t?{query}").parse::<Uri>() {
+                let _ = parameters(&uri, &["a", "b", "c"]);
+                let _ = parameter(&uri, "a");
+            }
+            let encoded = utf8_percent_encode(&value, NON_ALPHANUMERIC);
+            let uri: Uri = format!("/t?a=1&b={encoded}").parse().unwrap();
+            let expected = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), value)];
+            prop_assert_eq!(parameters(&uri, &["a", "b"]).ok(), Some(expected));
+            let mut headers = HeaderMap::new();
+            restore_headers(&[BLOCK_START, &block].concat(), &mut headers);
+            let mut again = HeaderMap::new();
+            restore_headers(&to_block(&headers), &mut again);
+            prop_assert_eq!(again, headers);
+        }
     }
 }

@@ -314,3 +314,33 @@ fn who_has_not_read_a_message_is_known() {
     assert_eq!(names(3), None);
     assert_eq!(broker.holders(b"u", 1), None, "of another topic");
 }
+
+/// Two queues have to make room, and one of them cannot: then the other one keeps what it has.
+#[test]
+fn for_a_message_that_is_refused_nothing_goes_anywhere() {
+    let (broker, _) = open(&TwinDisk::new(), small());
+    let options = QueueOptions {
+        messages_max: Some(1),
+        overflow: Overflow::DropOldest,
+        ..QueueOptions::default()
+    };
+    create_with(&broker, "first", options.clone());
+    create_with(&broker, "leased", options);
+    let mut publisher = broker.publisher();
+    publish(&mut publisher, "t", b"1");
+    let until = Instant::now() + std::time::Duration::from_secs(60);
+    let leased = broker.lease(b"t", "leased", 1, until).unwrap().unwrap();
+    let refused = try_publish(&mut publisher, "t", b"2");
+    assert!(
+        matches!(refused, Err(PublishError::QueueLimit { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(waiting(&broker, "first"), ["1"]);
+    let back = broker.give_back(b"t", "leased", leased.lease, until);
+    assert_eq!(back, Ok(vec![]));
+    publish(&mut publisher, "t", b"2");
+    assert_eq!(
+        [waiting(&broker, "first"), waiting(&broker, "leased")],
+        [["2"], ["2"]]
+    );
+}

@@ -5,8 +5,10 @@
 // Clippy's leave for tests covers test functions, not the helpers they share.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod bounds;
 mod check;
 mod exercise;
+mod faults;
 mod harness;
 mod leases;
 mod limits;
@@ -15,4 +17,6 @@ mod model;
 mod pages;
 mod queues;
 mod reclaim;
+mod rot;
+mod sim;
 mod space;

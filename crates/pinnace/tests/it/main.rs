@@ -20,6 +20,7 @@ mod http;
 mod kill;
 mod leases;
 mod lifecycle;
+mod limits;
 mod logins;
 mod logs;
 mod metrics;
