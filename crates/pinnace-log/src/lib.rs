@@ -7,6 +7,7 @@
 //! What it leaves to others: what the records mean, who may open the directory (take a lock
 //! before opening it), and when old segments may go.
 
+mod active;
 mod candidates;
 mod check;
 mod committer;

@@ -37,6 +37,12 @@ pub const OPEN_SEGMENTS_MAX: usize = 64;
 /// A buffer that once grew beyond this is given back to the allocator after its batch.
 pub(crate) const BUFFER_KEEP_BYTES: usize = 1 << 20;
 
+/// Zeros written at a time ahead of small batches.
+pub(crate) const ZEROS_AHEAD_BYTES: u32 = 256 << 10;
+
+/// Batches of at least this size are not worth zeros ahead of them.
+pub(crate) const ZEROS_FOR_BYTES_MAX: usize = 64 << 10;
+
 /// Bytes of a record fetched by the first read; longer payloads take a second one.
 pub(crate) const READ_AHEAD_BYTES: usize = 1024;
 

@@ -9,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::Lsn;
-use crate::committer::{self, Active};
 use crate::disk::{Disk, read_full};
 use crate::error::{AppendError, OpenError, ReadError};
 use crate::limits::{
@@ -22,6 +21,7 @@ use crate::recovery::{self, Recovery, Replay};
 use crate::segment::Segments;
 use crate::snapshot::{self, Pins};
 use crate::sync_times::SyncClock;
+use crate::{active::Active, committer};
 
 /// How a log is kept.
 #[derive(Debug, Clone)]

@@ -103,6 +103,9 @@ pub fn decode<'a>(
     bytes: &'a [u8],
     bounds: &Bounds,
 ) -> Result<Option<(Op<'a>, usize)>, DecodeError> {
+    if let Some(published) = plain_publish(bytes, bounds) {
+        return Ok(Some(published));
+    }
     let Some((verb, verb_bytes)) = Verb::at(bytes)? else {
         return Ok(None);
     };
@@ -122,6 +125,42 @@ pub fn decode<'a>(
         Verb::Error => Op::GivesUp,
     };
     Ok(Some((op, after)))
+}
+
+/// The operation most servers spend their time on, as clients spell it: `PUB subject size`, single
+/// blanks, no reply, wholly there. `None` leaves the bytes to the full reading, which would say the
+/// same of what is read here, in twice the time.
+#[inline]
+fn plain_publish<'a>(bytes: &'a [u8], bounds: &Bounds) -> Option<(Op<'a>, usize)> {
+    const VERB: &[u8] = b"PUB ";
+    let rest = bytes.strip_prefix(VERB)?;
+    let subject_bytes = rest.iter().position(|byte| *byte <= b' ')?;
+    let (mut at, mut total) = (subject_bytes + 1, 0);
+    while let digit @ b'0'..=b'9' = *rest.get(at)? {
+        total = total * 10 + usize::from(digit - b'0');
+        at += 1;
+        if at > subject_bytes + 1 + SIZE_DIGITS_MAX {
+            return None;
+        }
+    }
+    let is_plain = subject_bytes > 0
+        && rest[subject_bytes] == b' '
+        && at > subject_bytes + 1
+        && rest.get(at..at + 2)? == b"\r\n"
+        && at <= bounds.control_line_bytes_max
+        && total <= bounds.payload_bytes_max;
+    let start = at + 2;
+    let end = start + total;
+    if !is_plain || rest.get(end..end + 2)? != b"\r\n" {
+        return None;
+    }
+    let op = Op::Publish {
+        subject: &rest[..subject_bytes],
+        reply: None,
+        headers: &[],
+        payload: &rest[start..end],
+    };
+    Some((op, VERB.len() + end + 2))
 }
 
 /// The arguments between the verb and the line end, and where the next line begins; `None` when the
@@ -459,6 +498,45 @@ mod tests {
             line.resize(4 + length - 2, b'a');
             line.extend_from_slice(b" 1\r\n");
             assert_eq!(decode(&line, &BOUNDS).is_ok(), passes, "{length}");
+        }
+    }
+
+    /// What the full reading makes of bytes, without the short way.
+    fn full<'a>(bytes: &'a [u8], bounds: &Bounds) -> Result<Option<(Op<'a>, usize)>, DecodeError> {
+        let (arguments, after) = line(bytes, 3, Verb::Pub, bounds)?.unwrap();
+        publish(arguments, bytes, after, bounds, false)
+    }
+
+    #[test]
+    fn the_short_way_says_what_the_full_reading_says() {
+        let bounds = Bounds {
+            payload_bytes_max: 12,
+            control_line_bytes_max: 9,
+            headers: true,
+        };
+        for (text, is_short) in [
+            ("PUB a 0\r\n\r\n", true),
+            ("PUB a.b 2\r\nhi\r\n", true),
+            ("PUB a 012\r\n0123456789ab\r\nPUB", true),
+            ("PUB a\x01 2\r\nhi\r\n", false),
+            ("PUB a 2 \r\nhi\r\n", false),
+            ("PUB a  2\r\nhi\r\n", false),
+            ("PUB a\t2\r\nhi\r\n", false),
+            ("PUB a r 2\r\nhi\r\n", false),
+            ("PUB a 2\nhi\r\n", false),
+            ("PUB a 13\r\n0123456789abc\r\n", false),
+            ("PUB abcdefg 1\r\nx\r\n", true),
+            ("PUB abcdefgh 1\r\nx\r\n", false),
+            ("PUB a 0000000002\r\nhi\r\n", false),
+            ("PUB a 2\r\nhiX\r\n", false),
+            ("PUB  2\r\nhi\r\n", false),
+            ("PUB a \r\nhi\r\n", false),
+        ] {
+            let short = plain_publish(text.as_bytes(), &bounds);
+            assert_eq!(short.is_some(), is_short, "{text:?}");
+            if short.is_some() {
+                assert_eq!(Ok(short), full(text.as_bytes(), &bounds), "{text:?}");
+            }
         }
     }
 

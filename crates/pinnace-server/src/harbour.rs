@@ -15,6 +15,7 @@ use crate::channels::Channels;
 use crate::collector::Command;
 use crate::fetches::Fetches;
 use crate::http_door::QueueStreams;
+use crate::lanes::Lanes;
 use crate::limits::CONNECTIONS_MAX;
 use crate::message_log::MessageLog;
 use crate::metrics::Metrics;
@@ -58,6 +59,8 @@ pub(crate) struct Harbour {
     pub(crate) metrics: Arc<Metrics>,
     /// One check or backup at a time.
     pub(crate) upkeep: Arc<Semaphore>,
+    /// Where connections are served.
+    pub(crate) lanes: Lanes,
     /// Where messages are logged, if they are.
     pub(crate) message_log: Option<Arc<MessageLog>>,
     next_connection: AtomicU64,
@@ -87,6 +90,7 @@ impl Harbour {
         info: Info,
         collector: mpsc::Sender<Command>,
         access: Access,
+        lanes: Lanes,
         settings: &Settings,
     ) -> Self {
         let Stores {
@@ -122,6 +126,7 @@ impl Harbour {
             queue_streams: Arc::default(),
             metrics: Arc::default(),
             upkeep: Arc::new(Semaphore::new(1)),
+            lanes,
             message_log: None,
             next_connection: AtomicU64::new(1),
             own_publisher,
@@ -146,8 +151,25 @@ impl Harbour {
         }
     }
 
+    /// Has answers to durable publishes sent by the batch, from wherever they are given.
+    pub(crate) fn answer_by_batch(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let answering = weak.clone();
+        self.lanes.deliver_mail(move || {
+            if let Some(harbour) = answering.upgrade() {
+                harbour.send_answers();
+            }
+        });
+        self.broker.after_calls(Box::new(move || {
+            if let Some(harbour) = weak.upgrade() {
+                harbour.lanes.send_out();
+                harbour.send_answers();
+            }
+        }));
+    }
+
     /// Sends the answers that were given since the last time.
-    pub(crate) fn send_answers(&self) {
+    fn send_answers(&self) {
         self.lock_answers().batch.flush();
     }
 

@@ -28,6 +28,14 @@ pub const TICK: Duration = Duration::from_secs(1);
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Request line and headers of an HTTP request must be here within this time.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without a request for this long is closed.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of one request, head and body, up to which it can be a plain one, answered in the short way.
+pub const HTTP_PLAIN_BYTES_MAX: usize = 64 << 10;
+/// Headers of a plain request.
+pub const HTTP_HEADERS_PLAIN_MAX: usize = 32;
+/// Room for what is read of plain requests at a time, at least, bytes.
+pub const HTTP_READ_BYTES: usize = 2 << 10;
 /// A body must be here within this time.
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Buffer for the head of one HTTP request, bytes.
@@ -73,6 +81,13 @@ pub const MESSAGE_LOG_BATCH_BYTES: usize = 256 << 10;
 /// What the message log shows of a payload when only its head is wanted, bytes.
 pub const PAYLOAD_HEAD_BYTES: usize = 256;
 
+/// Outcomes of one batch of the log that are told to a lane's tasks from the log's thread; more of them are
+/// told on the lane.
+pub const LETTERS_DIRECT_MAX: usize = 4;
+/// Send buffer of a NATS connection from this host, bytes. There is no distance to be filled with bytes
+/// under way, and what does not stay in the CPU's cache costs twice as much (`peers/README.md`). Connections from
+/// elsewhere have what the system finds right.
+pub const LOOPBACK_SEND_BYTES: usize = 256 << 10;
 /// Bytes read from a NATS connection at a time.
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.

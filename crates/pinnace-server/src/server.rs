@@ -18,6 +18,7 @@ use crate::channels::Channels;
 use crate::clock::now_us;
 use crate::collector::{self, Collector, Command};
 use crate::harbour::{Harbour, Stores};
+use crate::lanes::Lanes;
 use crate::limits::{DRAIN_MAX, LAME_DUCK_GRACE, LAME_DUCK_SPREAD, PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
 use crate::message_log::MessageLog;
@@ -123,15 +124,10 @@ impl Running {
             channels,
             roster: Roster::open(&settings.data)?,
         };
-        let mut harbour = Harbour::new(stores, info, commands, access, &settings);
+        let mut harbour = Harbour::new(stores, info, commands, access, Lanes::start()?, &settings);
         harbour.message_log = open_message_log(&settings)?;
         let harbour = Arc::new(harbour);
-        let answering = Arc::downgrade(&harbour);
-        harbour.broker.after_calls(Box::new(move || {
-            if let Some(harbour) = answering.upgrade() {
-                harbour.send_answers();
-            }
-        }));
+        harbour.answer_by_batch();
         let collector = Collector::new(harbour.clone(), store, received, settings.report.clone());
         let collector = std::thread::Builder::new()
             .name("pn-collector".into())

@@ -89,7 +89,7 @@ impl Core {
     }
 
     /// A number of callbacks have been called.
-    fn called(&self) {
+    pub(crate) fn called(&self) {
         if let Some(after_calls) = self.after_calls.get() {
             after_calls();
         }
@@ -199,7 +199,7 @@ impl Broker {
         self.inner.core.routes.generation()
     }
 
-    /// Has `hook` called whenever a number of callbacks (`Done`) were called one after the other, so
+    /// Has `hook` called whenever a number of callbacks (`Done`, `TakeDone`) were called one after the other, so
     /// that what they left to be sent is sent together. Only the first hook counts. It must not block.
     pub fn after_calls(&self, hook: Box<dyn Fn() + Send + Sync>) {
         let _ = self.inner.core.after_calls.set(hook);

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-/// Slots of a page.
-const PAGE: u64 = 64;
+/// Slots of a page: so few that the allocator takes a page for something small.
+const PAGE: u64 = 16;
 
 pub(crate) struct Paged<V> {
     pages: BTreeMap<u64, Page<V>>,

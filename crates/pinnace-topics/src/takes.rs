@@ -116,6 +116,7 @@ impl Broker {
                 let messages = Vec::new();
                 drop(guard);
                 done(Ok(Taken { messages, receipt }));
+                self.inner.core.called();
                 return Ok(());
             }
             record::settle(&mut state.scratch, id, &receipt.seqs);

@@ -116,10 +116,10 @@ fn the_first_failed_sync_is_final() {
     let disk = TwinDisk::new();
     let up = open(&disk, small());
     assert!(up.watcher.settled(up.log.append(&[b"good"]).unwrap()));
-    // The write, then the sync; a marker may come in between.
+    // The write, the zeros behind it, then the sync.
     drop(up);
     let up = open(&disk, small());
-    disk.fail_nth(2, Fault::Eio, false);
+    disk.fail_nth(3, Fault::Eio, false);
     let lsn = up.log.append(&[b"lost"]).unwrap();
     assert!(!up.watcher.settled(lsn));
     let syncs = disk.syncs();

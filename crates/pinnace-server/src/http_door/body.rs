@@ -50,6 +50,20 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The bytes, and the receipt for the messages in them; `None` for a stream.
+    pub(super) fn into_whole(self) -> Option<(Bytes, Option<Receipt>)> {
+        let Self::Whole(mut whole) = self else {
+            return None;
+        };
+        let delivery = whole.delivery.take();
+        // Nothing is left in an empty one.
+        let bytes = std::mem::take(&mut whole.bytes).into_inner();
+        let receipt = delivery.map(|delivery| delivery.receipt);
+        Some((bytes.unwrap_or_default(), receipt))
+    }
+}
+
 impl Drop for Whole {
     fn drop(&mut self) {
         // All of it was taken to be sent; otherwise the receipt goes unconfirmed.

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 use pinnace_topics::{Broker, Error, LeasedMessage, Receipt, Stored, WakeId};
@@ -17,13 +16,14 @@ use super::answer::{self, Answer, Failure};
 use super::body::Body;
 use super::envelope::Envelope;
 use super::queues::{lease_time, note_lease_end};
-use super::request::Parameters;
+use super::request::{Parameters, Payload};
 use super::topics::{no_such_subscription, permit, queue_failure, store_failure};
 use super::{Context, request};
 use crate::caller::Action;
 use crate::fetches::{FetchKey, Fetched};
 use crate::harbour::Harbour;
 use crate::limits::{FETCH_ID_BYTES_MAX, FETCH_MESSAGES_MAX, WAIT_MAX};
+use crate::mail::{self, Letter};
 
 /// What a fetch asks for.
 pub(crate) struct Wish {
@@ -84,7 +84,7 @@ pub(super) async fn fetch(
     context: &Context,
     topic: &str,
     subscriber: &str,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context, Action::Subscribe)?;
     let wish = Wish::of(request::parameters(request.uri(), &Wish::KNOWN)?)?;
@@ -185,7 +185,7 @@ async fn take(
         subscriber,
         max,
         // Nobody there any more: the receipt goes with the message, and that gives it back.
-        Box::new(|result| drop(done.send(result))),
+        Box::new(mail::leave(move |result| Letter::Taken(done, result))),
     );
     match result {
         Ok(()) => {}

@@ -13,12 +13,14 @@ use std::task::ready;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use pinnace_topics::Receipt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::plain::Rest;
 use crate::metrics::Metrics;
 
 /// What a connection and its streams share.
@@ -84,14 +86,17 @@ impl Line {
 /// A socket that tells its line.
 pub(super) struct Socket {
     stream: TcpStream,
+    /// What somebody else has read of the stream, to be read first.
+    ahead: Bytes,
     line: Arc<Line>,
     metrics: Arc<Metrics>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, line: Arc<Line>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(rest: Rest, line: Arc<Line>, metrics: Arc<Metrics>) -> Self {
         Self {
-            stream,
+            stream: rest.stream,
+            ahead: rest.read.into(),
             line,
             metrics,
         }
@@ -111,6 +116,11 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let count = buffer.filled().len() - before;

@@ -6,6 +6,7 @@
 mod answer;
 mod authenticate;
 mod body;
+mod date;
 mod docs;
 pub(crate) mod envelope;
 mod events;
@@ -15,6 +16,7 @@ mod frames;
 mod inbound;
 mod line;
 pub(crate) mod path;
+mod plain;
 mod queue_stream;
 pub(crate) mod queues;
 pub(crate) mod request;
@@ -41,6 +43,7 @@ use tokio::task::JoinSet;
 
 use crate::caller::Caller;
 use crate::harbour::Harbour;
+use crate::lanes::Arriving;
 use crate::limits::{
     DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
 };
@@ -51,7 +54,9 @@ pub(crate) use answer::Failure;
 use feed::{Feed, Form};
 use line::{Line, Socket};
 use path::Route;
+use plain::Rest;
 pub(crate) use queue_stream::QueueStreams;
+use request::Payload;
 use socket::Conversation;
 
 /// What a handler works with, besides the request.
@@ -118,9 +123,7 @@ pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
             () = &mut stopped => break,
         };
         match accepted {
-            Ok((stream, address)) => {
-                connections.spawn(converse(stream, address, harbour.clone()));
-            }
+            Ok((stream, address)) => set_out(&mut connections, stream, address, &harbour),
             Err(error) => crate::server::rest_after_accept_error("http", &error).await,
         }
     }
@@ -138,7 +141,7 @@ async fn drain(listener: &TcpListener, mut connections: JoinSet<()>, harbour: &A
                     return;
                 },
                 Ok((stream, address)) = listener.accept() => {
-                    latecomers.spawn(converse(stream, address, harbour.clone()));
+                    set_out(&mut latecomers, stream, address, harbour);
                 }
             }
         }
@@ -152,7 +155,24 @@ async fn drain(listener: &TcpListener, mut connections: JoinSet<()>, harbour: &A
     }
 }
 
-async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>) {
+/// Has a connection served on its lane.
+fn set_out(
+    connections: &mut JoinSet<()>,
+    stream: TcpStream,
+    address: SocketAddr,
+    harbour: &Arc<Harbour>,
+) {
+    // One that cannot be handed over is closed already.
+    if let Ok(stream) = Arriving::of(stream) {
+        let conversation = converse(stream, address, harbour.clone());
+        connections.spawn_on(conversation, harbour.lanes.next());
+    }
+}
+
+async fn converse(stream: Arriving, address: SocketAddr, harbour: Arc<Harbour>) {
+    let Ok(stream) = stream.land() else {
+        return;
+    };
     let Some(_admitted) = harbour.admit() else {
         tracing::warn!(%address, "maximum connections exceeded");
         return;
@@ -163,30 +183,40 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32);
     let _counted = harbour.metrics.http.connections.enter();
     harbour.metrics.http.connections_ever.add(1);
-    let line = Arc::new(Line::default());
     let context = Arc::new(Context {
         caller: Caller::local_administrator(address),
         recognised: Mutex::default(),
         publisher: Arc::new(Mutex::new(harbour.broker.publisher())),
         harbour: harbour.clone(),
-        line: line.clone(),
+        line: Arc::default(),
         upgraded: Arc::default(),
     });
     // One that comes while the server goes down gets one answer.
     let late = harbour.is_stopping();
-    let service = service_fn(|request| {
+    let rest = match late {
+        true => Some(Rest::unread(stream)),
+        false => plain::serve(&context, stream).await,
+    };
+    if let Some(rest) = rest {
+        go_on(&context, rest, late).await;
+    }
+}
+
+/// Goes on with the library, which knows all of HTTP, and with whatever that leads to.
+async fn go_on(context: &Arc<Context>, rest: Rest, late: bool) {
+    let (harbour, line, address) = (&context.harbour, &context.line, context.caller.address);
+    let service = service_fn(|request: Request<Incoming>| {
         let context = context.clone();
+        let request = request.map(Payload::Arriving);
         async move { Ok::<_, Infallible>(handle(&context, request, late).await) }
     });
+    let socket = Socket::new(rest, line.clone(), harbour.metrics.clone());
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(!late)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(
-            TokioIo::new(Socket::new(stream, line.clone(), harbour.metrics.clone())),
-            service,
-        )
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -210,7 +240,7 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
         .take();
     if let Some(conversation) = upgraded {
         tokio::select! {
-            () = conversation.run(&context) => {}
+            () = conversation.run(context) => {}
             () = line.condemned(FAREWELL_MAX) => {
                 tracing::warn!(%address, "a socket's client does not read; its connection is cut");
             }
@@ -218,7 +248,7 @@ async fn converse(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>)
     }
 }
 
-async fn handle(context: &Context, request: Request<Incoming>, late: bool) -> Answer {
+async fn handle(context: &Context, request: Request<Payload>, late: bool) -> Answer {
     let began = Instant::now();
     let method = request.method().clone();
     let asks_to_wait = request.uri().query().is_some_and(|q| q.contains("wait="));
@@ -284,7 +314,7 @@ fn count(
 async fn admit(
     context: &Context,
     route: &Route,
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Answer, Failure> {
     if context.harbour.access.is_open() {
         return dispatch(context, route, request).await;
@@ -296,7 +326,7 @@ async fn admit(
 async fn dispatch(
     context: &Context,
     route: &Route,
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Answer, Failure> {
     match route {
         Route::Root => system::root(&request),

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::body::Incoming;
 use pinnace_topics::{Error, LeaseId, WakeId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, Failure};
 use super::events::{EventForm, Shape};
 use super::feed::{Feed, Reason};
+use super::request::Payload;
 use super::stream::{answer, permit, wish};
 use super::{Context, topics};
 use crate::dead_letters;
@@ -29,7 +29,7 @@ pub(super) fn read(
     context: &Context,
     topic: &str,
     subscriber: &str,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context)?;
     let wish = wish(request, Shape::Payload)?;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::body::Incoming;
 use pinnace_topics::{LeaseId, Overflow, QueueOptions, Start};
 
 use super::answer::{self, Answer, Failure};
-use super::request::Parameters;
+use super::request::{Parameters, Payload};
 use super::topics::{no_such_subscription, permit, queue_failure, synced, told_once_synced};
 use super::{Context, request};
 use crate::caller::{Action, Caller};
@@ -23,7 +22,7 @@ pub(super) async fn subscribe(
     context: &Context,
     topic: &str,
     subscriber: &str,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context, Action::Subscribe)?;
     if let Some(lease) = request::parameter(request.uri(), "lease") {
@@ -151,7 +150,7 @@ pub(super) async fn unsubscribe(
     context: &Context,
     topic: &str,
     subscriber: &str,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context, Action::Subscribe)?;
     let mut lease = None;
@@ -239,7 +238,7 @@ fn extend_by(
     topic: &str,
     subscriber: &str,
     lease: &str,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     let lease = lease_id(lease)?;
     let mut hold = None;

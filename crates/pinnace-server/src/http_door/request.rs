@@ -56,9 +56,23 @@ pub(super) fn parameters(uri: &Uri, known: &[&str]) -> Result<Parameters, Failur
     Ok(parameters)
 }
 
+/// The body of a request.
+pub(crate) enum Payload {
+    /// All of it.
+    Whole(Bytes),
+    /// On its way.
+    Arriving(Incoming),
+}
+
 /// Reads a body of at most `limit_bytes`.
-pub(super) async fn body(request: Request<Incoming>, limit_bytes: usize) -> Result<Bytes, Failure> {
-    let body = request.into_body();
+pub(super) async fn body(request: Request<Payload>, limit_bytes: usize) -> Result<Bytes, Failure> {
+    let body = match request.into_body() {
+        Payload::Whole(body) if body.len() > limit_bytes => {
+            return Err(Failure::too_large(limit_bytes));
+        }
+        Payload::Whole(body) => return Ok(body),
+        Payload::Arriving(body) => body,
+    };
     if body.size_hint().lower() > limit_bytes as u64 {
         return Err(Failure::too_large(limit_bytes));
     }

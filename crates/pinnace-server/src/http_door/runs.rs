@@ -3,7 +3,6 @@
 //! Reading happens on a blocking thread with its own connection; what changes the database is asked
 //! of the collector, its one writer.
 
-use hyper::body::Incoming;
 use hyper::{Method, Request};
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::api::{JoinRequest, Joined, Query, Runs};
@@ -13,6 +12,7 @@ use pinnace_runs::{QueryError, Reader};
 use tokio::sync::oneshot;
 
 use super::answer::{self, Answer, Failure};
+use super::request::Payload;
 use super::{Context, request, system};
 use crate::caller::Action;
 use crate::clock::now_us;
@@ -22,7 +22,7 @@ use crate::limits::REQUEST_BYTES_MAX;
 pub(super) async fn handle(
     context: &Context,
     segments: &[&str],
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Answer, Failure> {
     match segments {
         [] => {
@@ -128,7 +128,7 @@ async fn remove(context: &Context, run: &str) -> Result<Answer, Failure> {
 }
 
 /// A bench client makes itself known.
-async fn join(context: &Context, run: &str, request: Request<Incoming>) -> Result<Answer, Failure> {
+async fn join(context: &Context, run: &str, request: Request<Payload>) -> Result<Answer, Failure> {
     if !context.caller.may(Action::Bench) {
         return Err(Failure::forbidden());
     }
@@ -193,10 +193,7 @@ fn ask(context: &Context, command: Command) -> Result<(), Failure> {
 }
 
 /// `POST /-/query`: one read-only statement.
-pub(super) async fn query(
-    context: &Context,
-    request: Request<Incoming>,
-) -> Result<Answer, Failure> {
+pub(super) async fn query(context: &Context, request: Request<Payload>) -> Result<Answer, Failure> {
     if request.method() != Method::POST {
         return Err(Failure::method_not_allowed("POST"));
     }

@@ -8,7 +8,6 @@
 use std::sync::{Arc, PoisonError};
 
 use futures_util::{SinkExt, StreamExt};
-use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -27,6 +26,7 @@ use super::answer::{self, Answer, Failure};
 use super::feed::{Feed, Reason};
 use super::frames::{self, Frame, FrameForm};
 use super::inbound::{Close, End, Inbound};
+use super::request::Payload;
 use super::stream::{Live, permit, place};
 use super::{Context, request};
 use crate::caller::Caller;
@@ -68,7 +68,7 @@ pub(super) struct Conversation {
 pub(super) fn open(
     context: &Context,
     pattern: &str,
-    mut request: Request<Incoming>,
+    mut request: Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context)?;
     let (mut form, mut after, mut echo, mut acknowledge) = (FrameForm::Json, None, true, false);
@@ -121,7 +121,7 @@ pub(super) fn open(
 }
 
 /// Checks an opening handshake and answers it; what comes after it is the caller's.
-fn accept(request: &mut Request<Incoming>) -> Result<(Answer, OnUpgrade), Failure> {
+fn accept(request: &mut Request<Payload>) -> Result<(Answer, OnUpgrade), Failure> {
     let headers = request.headers();
     let bad = |detail: &str| Err(Failure::bad_request("bad-upgrade", detail));
     if !has_token(headers, CONNECTION, "upgrade") {

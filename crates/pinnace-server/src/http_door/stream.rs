@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
 use pinnace_topics::{Batch, Message, Sink, SubscriptionId};
@@ -20,6 +19,7 @@ use super::body::{Body, Stream};
 use super::envelope::Envelope;
 use super::events::{self, EventForm, Shape};
 use super::feed::{Feed, Reason};
+use super::request::Payload;
 use super::{Context, request};
 use crate::caller::Action;
 use crate::harbour::Harbour;
@@ -33,7 +33,7 @@ pub(super) struct Wish {
 }
 
 /// Whether the request wants a stream of events.
-pub(super) fn is_wanted(request: &Request<Incoming>) -> bool {
+pub(super) fn is_wanted<B>(request: &Request<B>) -> bool {
     let accepted = request.headers().get_all(ACCEPT).iter();
     accepted
         .filter_map(|value| value.to_str().ok())
@@ -44,7 +44,7 @@ pub(super) fn is_wanted(request: &Request<Incoming>) -> bool {
         })
 }
 
-pub(super) fn wish(request: &Request<Incoming>, usual: Shape) -> Result<Wish, Failure> {
+pub(super) fn wish(request: &Request<Payload>, usual: Shape) -> Result<Wish, Failure> {
     let mut wish = Wish {
         after: None,
         shape: usual,
@@ -111,7 +111,7 @@ pub(super) fn answer(
 pub(super) fn live(
     context: &Context,
     pattern: &str,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context)?;
     let wild = pinnace_topics::topic::has_wildcards(pattern.as_bytes());

@@ -1,12 +1,12 @@
 //! The system's own pages: health, info, roster, topics; `runs` has a file of its own.
 
-use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::api::{Clients, Health, Links, Topics};
 use pinnace_topics::StorageState;
 
 use super::answer::{self, Answer, Failure};
+use super::request::Payload;
 use super::{Context, docs, request, routes, runs, topics, upkeep};
 use crate::caller::Action;
 use crate::clock::now_us;
@@ -14,7 +14,7 @@ use crate::harbour::Harbour;
 use crate::metrics;
 
 /// `GET /`: where everything is.
-pub(super) fn root(request: &Request<Incoming>) -> Result<Answer, Failure> {
+pub(super) fn root(request: &Request<Payload>) -> Result<Answer, Failure> {
     only_get(request)?;
     let pages = [
         "health", "ready", "info", "metrics", "clients", "topics", "runs", "docs",
@@ -32,7 +32,7 @@ pub(super) fn root(request: &Request<Incoming>) -> Result<Answer, Failure> {
 pub(super) async fn handle(
     context: &Context,
     segments: &[&str],
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Answer, Failure> {
     if !context.caller.may(Action::Look) {
         return Err(Failure::forbidden());
@@ -76,7 +76,7 @@ pub(super) async fn handle(
 }
 
 /// Refuses all but GET.
-pub(super) fn only_get(request: &Request<Incoming>) -> Result<(), Failure> {
+pub(super) fn only_get(request: &Request<Payload>) -> Result<(), Failure> {
     if request.method() == Method::GET {
         Ok(())
     } else {
@@ -85,14 +85,14 @@ pub(super) fn only_get(request: &Request<Incoming>) -> Result<(), Failure> {
 }
 
 /// Alive, and if something is wrong: what. 200 as long as the process can answer.
-fn health(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+fn health(harbour: &Harbour, request: &Request<Payload>) -> Result<Answer, Failure> {
     only_get(request)?;
     request::parameters(request.uri(), &[])?;
     answer::json(&health_of(harbour))
 }
 
 /// 200 when messages can be stored, 503 with the reason when not.
-fn ready(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+fn ready(harbour: &Harbour, request: &Request<Payload>) -> Result<Answer, Failure> {
     only_get(request)?;
     let mut health = health_of(harbour);
     let stopping = harbour.is_stopping();
@@ -127,7 +127,7 @@ fn health_of(harbour: &Harbour) -> Health {
     }
 }
 
-fn clients(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+fn clients(harbour: &Harbour, request: &Request<Payload>) -> Result<Answer, Failure> {
     only_get(request)?;
     let history = !request::parameters(request.uri(), &["history"])?.is_empty();
     let clients = harbour.roster.list(history, now_us());
@@ -137,7 +137,7 @@ fn clients(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Fai
     })
 }
 
-fn list_topics(harbour: &Harbour, request: &Request<Incoming>) -> Result<Answer, Failure> {
+fn list_topics(harbour: &Harbour, request: &Request<Payload>) -> Result<Answer, Failure> {
     only_get(request)?;
     request::parameters(request.uri(), &[])?;
     let topics = topics::entries(harbour);

@@ -4,23 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use hyper::Request;
-use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use pinnace_proto::api::{QueueEntry, QueueLimits, TopicEntry, Unread, UnreadBy};
 use pinnace_topics::{Batch, Broker, Done, Message, PublishError, QueueStatus, StoreError};
 use tokio::sync::oneshot;
 
 use super::answer::{self, Answer, Failure};
+use super::request::Payload;
 use super::{Context, queues, request};
 use crate::caller::Action;
 use crate::harbour::Harbour;
 use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::mail::{self, Letter};
 
 /// `POST /<topic>`: 200 once the message is as safe as its subscribers asked for.
 pub(super) async fn publish(
     context: &Context,
     topic: &str,
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context, Action::Publish)?;
     request::parameters(request.uri(), &[])?;
@@ -75,7 +76,7 @@ pub(super) async fn publish(
 pub(super) fn show(
     context: &Context,
     topic: &str,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context, Action::Look)?;
     let broker = &context.harbour.broker;
@@ -178,8 +179,10 @@ pub(super) fn permit(context: &Context, action: Action) -> Result<(), Failure> {
 /// A callback for the broker, and where its word arrives.
 pub(super) fn told_once_synced() -> (Done, oneshot::Receiver<Result<u64, StoreError>>) {
     let (tell, told) = oneshot::channel();
-    // The request may have been given up meanwhile.
-    (Box::new(|result| drop(tell.send(result))), told)
+    (
+        Box::new(mail::leave(move |result| Letter::Stored(tell, result))),
+        told,
+    )
 }
 
 pub(super) async fn synced(

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Response;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::answer::{self, Answer, Failure};
 use super::body::Body;
+use super::request::Payload;
 use super::{Context, request, system};
 use crate::backup;
 use crate::caller::Action;
@@ -28,7 +28,7 @@ type Frames = mpsc::Sender<io::Result<Bytes>>;
 /// `POST /-/topics/check`: the whole log, record by record.
 pub(super) async fn check(
     context: &Context,
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     if request.method() != Method::POST {
         return Err(Failure::method_not_allowed("POST"));
@@ -45,7 +45,7 @@ pub(super) async fn check(
 }
 
 /// `GET /-/topics/backup`: everything that is stored, of one moment.
-pub(super) fn backup(context: &Context, request: &Request<Incoming>) -> Result<Answer, Failure> {
+pub(super) fn backup(context: &Context, request: &Request<Payload>) -> Result<Answer, Failure> {
     system::only_get(request)?;
     request::parameters(request.uri(), &[])?;
     let turn = turn(context)?;

@@ -10,28 +10,39 @@ use std::sync::Arc;
 
 use pinnace_nats::{PING, decode};
 use pinnace_topics::Flush;
-use tokio::net::TcpStream;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::time::{Instant, timeout};
 
 use super::close::Close;
 use super::outbox::Outbox;
 use super::session::Session;
 use crate::harbour::Harbour;
-use crate::limits::{BATCH_BYTES_MAX, LINGER, PAUSE_MAX, READ_BYTES};
+use crate::lanes::Arriving;
+use crate::limits::{BATCH_BYTES_MAX, LINGER, LOOPBACK_SEND_BYTES, PAUSE_MAX, READ_BYTES};
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 2 * READ_BYTES]);
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run(stream: TcpStream, address: SocketAddr, harbour: Arc<Harbour>) {
+pub(super) async fn run(stream: Arriving, address: SocketAddr, harbour: Arc<Harbour>) {
     let admitted = harbour.admit_nats();
     let _counted = harbour.metrics.nats.connections.enter();
     harbour.metrics.nats.connections_ever.add(1);
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection closed before it was greeted");
-        return;
-    }
+    let landed = stream.land().and_then(|stream| {
+        stream.set_nodelay(true)?;
+        if address.ip().is_loopback() {
+            set_socket_send_buffer_size(&stream, LOOPBACK_SEND_BYTES)?;
+        }
+        Ok(stream)
+    });
+    let stream = match landed {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a connection closed before it was greeted");
+            return;
+        }
+    };
     let outbox = Arc::new(Outbox::new(stream, &harbour));
     let mut session = Session::new(harbour.clone(), address, outbox.clone());
     session.greet();

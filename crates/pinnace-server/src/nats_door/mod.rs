@@ -14,11 +14,13 @@ mod permit;
 mod session;
 mod sink;
 
+pub(crate) use acknowledge::Acknowledgement;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
 use crate::harbour::Harbour;
+use crate::lanes::Arriving;
 
 /// Accepts until the server stops.
 pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
@@ -31,7 +33,11 @@ pub(crate) async fn serve(listener: TcpListener, harbour: Arc<Harbour>) {
         };
         match accepted {
             Ok((stream, address)) => {
-                tokio::spawn(connection::run(stream, address, harbour.clone()));
+                let Ok(stream) = Arriving::of(stream) else {
+                    continue;
+                };
+                let lane = harbour.lanes.shared();
+                lane.spawn(connection::run(stream, address, harbour.clone()));
             }
             Err(error) => crate::server::rest_after_accept_error("nats", &error).await,
         }

@@ -15,7 +15,7 @@ use pinnace_nats::{
 };
 use pinnace_topics::{Batch, Message, Publisher, SubscriptionId, topic};
 
-use super::acknowledge::{acknowledgement, refusal};
+use super::acknowledge::{Acknowledgement, refusal};
 use super::close::Close;
 use super::counts::Counts;
 use super::outbox::Outbox;
@@ -265,7 +265,7 @@ impl Session {
             let began = counts.begin_durable();
             message
                 .reply
-                .map(|reply| acknowledgement(harbour, reply.into(), began))
+                .map(|reply| Acknowledgement::new(harbour, reply, began).done())
         };
         let published =
             harbour.publish_for(&mut self.publisher, message, skip, &mut self.batch, done);

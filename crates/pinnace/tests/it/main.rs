@@ -25,6 +25,7 @@ mod logs;
 mod metrics;
 mod nats;
 mod nats_access;
+mod plain;
 mod requests;
 mod runs;
 mod sockets;

@@ -474,6 +474,16 @@ impl Raw {
         self.next_line().expect("the connection ended")
     }
 
+    /// The next bytes, so many.
+    #[track_caller]
+    pub fn exactly(&mut self, count: usize) -> String {
+        let mut bytes = vec![0; count];
+        self.stream
+            .read_exact(&mut bytes)
+            .expect("the connection ended");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Everything until the connection ends.
     pub fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
