@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::answer::{self, Answer, Failure};
 use super::body::Body;
+use super::request::Payload;
 use super::{Context, request, system};
 use crate::backup;
 use crate::caller::Action;
