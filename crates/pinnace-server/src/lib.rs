@@ -35,6 +35,7 @@ mod roster;
 mod roster_file;
 mod server;
 mod settings;
+mod slow;
 
 pub use lock::LockError;
 pub use message_log::{LoggedPayload, MessageLogSettings};
@@ -43,6 +44,8 @@ pub use settings::{
     AuthSettings, Identity, NatsLimits, PermissionSettings, RuleSettings, Secret, Settings,
     UserSettings,
 };
+
+pub use slow::{SlowConsumer, SlowPolicy};
 
 /// Whether messages can be chosen by this pattern.
 pub fn is_valid_pattern(pattern: &str) -> bool {

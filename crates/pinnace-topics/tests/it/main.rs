@@ -15,3 +15,4 @@ mod pages;
 mod queues;
 mod reclaim;
 mod space;
+mod spill;

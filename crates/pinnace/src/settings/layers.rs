@@ -144,7 +144,7 @@ impl Layers {
 }
 
 /// Every setting there is.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 39] = [
     "client.heartbeat",
     "client.id",
     "client.monitor",
@@ -182,6 +182,8 @@ const KEYS: [&str; 37] = [
     "server.nats_limits.pings_unanswered_max",
     "server.ready_file",
     "server.report",
+    "server.slow_consumer.pending",
+    "server.slow_consumer.policy",
 ];
 
 /// `client.server` is `PINNACE_SERVER`, `job.run_time` is `PINNACE_RUN_TIME`, but settings of the

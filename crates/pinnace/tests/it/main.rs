@@ -26,6 +26,7 @@ mod nats;
 mod nats_access;
 mod requests;
 mod runs;
+mod slow;
 mod sockets;
 mod storage;
 mod streams;
