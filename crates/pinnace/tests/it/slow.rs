@@ -1,8 +1,11 @@
 //! Readers that stop reading and then read on, under each policy, over both doors: what they miss is
 //! counted exactly and told, what they get is in order, and nobody else is held up.
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::{Value, json};
 
+use crate::chat::Talk;
 use crate::requests::Asker;
 use crate::sockets::Socket;
 use crate::streams::Stream;
@@ -441,6 +444,70 @@ fn a_socket_is_told_what_was_dropped_or_spills() {
         assert_eq!(next(&mut spills), (n, 0));
     }
     assert_eq!(counted(&server, "pinnace_spills_total{door=\"http\"}"), 1);
+}
+
+#[test]
+fn the_command_line_says_what_was_dropped() {
+    let server = Server::start();
+    let sub = [
+        "--json",
+        "sub",
+        "t",
+        "--slow",
+        "drop-oldest",
+        "--pending",
+        "1M",
+    ];
+    let mut stuck = server.spawn(&sub);
+    wait_for("the subscription", || server.get("/t").json()["live"] == 1);
+    publish(&server, 0..MANY, |_| "t".to_owned());
+    let mut got = Vec::new();
+    let lines = BufReader::new(stuck.stdout.take().unwrap()).lines();
+    for line in lines {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let n = number(line["payload"].as_str().unwrap());
+        got.push((n, line["dropped"].as_u64().unwrap_or(0)));
+        if n + 1 == MANY {
+            break;
+        }
+    }
+    check_counts(&got, MANY);
+    stuck.kill().unwrap();
+    stuck.wait().unwrap();
+    server
+        .run(&["sub", "t", "--slow", "oldest"])
+        .expect(2, &["drop-oldest"]);
+    server
+        .run(&["sub", "t", "--slow", "spill", "--queue", "a"])
+        .expect(2, &["--queue"]);
+}
+
+#[test]
+fn the_command_line_reads_what_was_spilled_first_also_after_a_restart() {
+    let mut server = Server::start();
+    // As a reader that was behind would have left it.
+    let leave = |server: &Server, text: &str| {
+        server.post("/t/alice", "");
+        server.post("/t", text);
+    };
+    let read = |server: &Server| {
+        wait_for("the queue's end", || {
+            server.get("/t").json()["subscribers"] == json!([])
+        });
+    };
+    leave(&server, "one");
+    let sub = Talk::start(&server, &["sub", "t", "--spill", "alice"]);
+    sub.expect("t  one");
+    read(&server);
+    // It keeps up now, so this one it has; the queue has it too.
+    leave(&server, "two");
+    sub.expect("t  two");
+    server.kill();
+    server.restart();
+    sub.expect("t  two");
+    read(&server);
+    server.post("/t", "three");
+    sub.expect("t  three");
 }
 
 #[test]
