@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 
-use crate::limits::{CONNECT_TIMEOUT, RETRY_PAUSE_MAX};
+use crate::limits::{ASK_TIMEOUT, CONNECT_TIMEOUT, RETRY_PAUSE_MAX};
 use crate::login::Login;
 
 /// A connection to the NATS door that is re-made by itself when it breaks.
@@ -71,6 +71,9 @@ pub enum MessagesError {
 
 /// The header that says who sent a message.
 pub const FROM_HEADER: &str = "Pinnace-From";
+
+/// The header that says how many messages the server dropped before this one.
+pub const DROPPED_HEADER: &str = "Pinnace-Dropped";
 
 /// The header that says which program of that name did.
 pub const INSTANCE_HEADER: &str = "Pinnace-Instance";
@@ -197,6 +200,14 @@ impl Messages {
         self.client.server_info().client_id
     }
 
+    /// Says what becomes of this connection's subscriptions to a pattern when they are too far behind, by
+    /// the fields of `$PN.slow`. It holds until the connection breaks.
+    pub async fn choose_slow(&self, pattern: &str, fields: &Value) -> Result<(), MessagesError> {
+        let mut fields = fields.clone();
+        fields["topic"] = pattern.into();
+        self.ask("slow", &fields, ASK_TIMEOUT).await.map(drop)
+    }
+
     /// Live messages of a pattern, shared with the members of `group` if one is given.
     pub async fn subscribe(
         &self,
@@ -277,18 +288,28 @@ pub struct Received {
     pub reply: Option<String>,
     /// Who sent it, by the header `Pinnace-From`.
     pub from: Option<String>,
+    /// How many before it were dropped because this reader was too far behind.
+    pub dropped: u64,
     /// The message itself.
     pub payload: Vec<u8>,
 }
 
 impl Subscription {
+    /// Ends it, before whatever is sent later.
+    pub async fn end(mut self) {
+        // A connection that is gone has ended it.
+        let _ = self.subscriber.unsubscribe().await;
+    }
+
     /// The next message; `None` when the connection was closed for good.
     pub async fn next(&mut self) -> Option<Received> {
         let message = self.subscriber.next().await?;
         let headers = message.headers.as_ref();
-        let from = headers.and_then(|headers| headers.get(FROM_HEADER));
+        let header = |name| headers.and_then(|headers| headers.get(name));
+        let dropped = header(DROPPED_HEADER).and_then(|count| count.as_str().parse().ok());
         Some(Received {
-            from: from.map(|from| from.as_str().to_owned()),
+            from: header(FROM_HEADER).map(|from| from.as_str().to_owned()),
+            dropped: dropped.unwrap_or(0),
             topic: message.subject.to_string(),
             reply: message.reply.map(|reply| reply.to_string()),
             payload: message.payload.into(),

@@ -118,6 +118,25 @@ pub struct TopicEntry {
     pub live: u64,
     /// Queues with exactly this topic or pattern.
     pub subscribers: Vec<QueueEntry>,
+    /// Of the live subscriptions, those that keep to a choice for slow readers and are behind or missed
+    /// something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<BehindEntry>,
+}
+
+/// A live subscription that is behind, or missed something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BehindEntry {
+    /// Connection number of a NATS client, address of an HTTP one.
+    pub client: String,
+    /// `disconnect`, `drop-oldest`, `newest-only` or `spill`.
+    pub policy: String,
+    /// Bytes that wait for it in memory, besides what is on its way.
+    pub waiting_bytes: u64,
+    /// Messages it did not get since it was subscribed.
+    pub dropped: u64,
+    /// Whether a queue takes its messages now.
+    pub spilling: bool,
 }
 
 /// One queue.

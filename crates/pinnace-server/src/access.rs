@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use pinnace_nats::Credentials;
 use subtle::ConstantTimeEq;
 
@@ -23,6 +23,9 @@ const SIGNATURE: GeneralPurpose = GeneralPurpose::new(
         .with_encode_padding(false)
         .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
+
+/// Random bytes of a nonce; 15 letters, as the reference's.
+const NONCE_BYTES: usize = 11;
 
 /// Everybody this server knows.
 #[derive(Debug, Default)]
@@ -126,9 +129,15 @@ impl Access {
         !self.is_open() && self.guest.is_none()
     }
 
-    /// Some user has to sign a nonce.
-    pub(crate) fn knows_keys(&self) -> bool {
-        !self.by_key.is_empty()
+    /// Something to sign that nobody can have foreseen, if some user has to.
+    pub(crate) fn nonce(&self) -> Option<String> {
+        if self.by_key.is_empty() {
+            return None;
+        }
+        let mut bytes = [0_u8; NONCE_BYTES];
+        // Linux gives so few bytes whole, and never fails once it has started.
+        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        Some(URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// Who somebody is before saying anything.
@@ -286,7 +295,7 @@ mod tests {
         assert!(access.admit(ADDRESS, &signed("n"), Some("n")).is_ok());
         assert!(access.admit(ADDRESS, &signed("n"), Some("m")).is_err());
         assert!(access.admit(ADDRESS, &signed("n"), None).is_err());
-        assert!(access.knows_keys() && access.requires_credentials());
+        assert!(access.nonce().is_some() && access.requires_credentials());
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::message_log::MessageLog;
 use crate::metrics::Metrics;
 use crate::roster::Roster;
 use crate::settings::{NatsLimits, Settings};
+use crate::slow::SlowConsumer;
+use crate::slow::behind::Subscribers;
+use crate::slow::spill::Readers;
 
 /// Shared by the doors, the collector's front and the idle watch.
 pub(crate) struct Harbour {
@@ -48,6 +51,8 @@ pub(crate) struct Harbour {
     pub(crate) access: Access,
     /// What a NATS client may do.
     pub(crate) nats_limits: NatsLimits,
+    /// What happens to live subscribers that are too far behind and chose nothing.
+    pub(crate) slow_consumer: SlowConsumer,
     /// Other addresses of the NATS door.
     pub(crate) nats_advertise: Vec<String>,
     /// Open connections of the NATS door.
@@ -56,6 +61,10 @@ pub(crate) struct Harbour {
     pub(crate) damage: Vec<String>,
     /// Which stream reads each queue.
     pub(crate) queue_streams: Arc<QueueStreams>,
+    /// Live subscriptions that keep to a choice for slow readers.
+    pub(crate) slow_subscribers: Subscribers,
+    /// Which live subscription spills to each queue.
+    pub(crate) spill_readers: Readers,
     pub(crate) metrics: Arc<Metrics>,
     /// Where connections are served.
     pub(crate) lanes: Lanes,
@@ -120,10 +129,13 @@ impl Harbour {
             go: Notify::new(),
             access,
             nats_limits: settings.nats_limits.clone(),
+            slow_consumer: settings.slow_consumer,
             nats_advertise: settings.nats_advertise.clone(),
             nats_connections: AtomicUsize::new(0),
             damage,
             queue_streams: Arc::default(),
+            slow_subscribers: Subscribers::default(),
+            spill_readers: Readers::default(),
             metrics: Arc::default(),
             lanes,
             upkeep: Arc::new(Semaphore::new(1)),

@@ -38,6 +38,7 @@ mod roster;
 mod roster_file;
 mod server;
 mod settings;
+mod slow;
 mod upkeep;
 
 pub use backup::{BackupError, BackupFacts, RestoreError, Restored, restore, verify_backup};
@@ -49,6 +50,8 @@ pub use settings::{
     UserSettings,
 };
 pub use upkeep::{CheckError, check_data};
+
+pub use slow::{SlowConsumer, SlowPolicy};
 
 /// Whether messages can be chosen by this pattern.
 pub fn is_valid_pattern(pattern: &str) -> bool {

@@ -92,6 +92,8 @@ pub const LOOPBACK_SEND_BYTES: usize = 256 << 10;
 pub const READ_BYTES: usize = 64 << 10;
 /// A NATS client further behind than this is disconnected, bytes.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// The least that limit can be set to, bytes.
+pub const PENDING_BYTES_MIN: usize = 2 * BATCH_BYTES_MAX;
 /// A receiver's buffer that is empty is kept up to this size until nothing has happened for a while,
 /// bytes: what one read of messages becomes, with room for longer heads.
 pub const OUTBOX_BYTES_KEPT: usize = 256 << 10;
@@ -104,6 +106,15 @@ pub const STUCK_AFTER: Duration = Duration::from_millis(200);
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Longest such pause; after it the publisher goes on.
 pub const PAUSE_MAX: Duration = Duration::from_millis(10);
+/// What a subscriber that wants only the newest has on its way before messages wait, bytes; for others
+/// it is what makes publishers pause.
+pub const NEWEST_BYTES_AHEAD: usize = 64 << 10;
+/// What usually may wait before a queue takes over, bytes: a cut takes what is not in it.
+pub const SPILL_PENDING_BYTES: usize = 4 << 20;
+/// What may wait beyond the limit while a queue to spill to comes to be, bytes.
+pub const SPILL_SLACK_BYTES: usize = 64 << 20;
+/// Queues one subscription spilled to whose messages it still knows.
+pub const SPILLS_REMEMBERED: usize = 8;
 /// Subscriptions of one connection.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 /// Time between pings to a silent NATS client.
@@ -139,7 +150,9 @@ pub const LAME_DUCK_GRACE: Duration = Duration::from_secs(1);
 /// elsewhere do not all come at once.
 pub const LAME_DUCK_SPREAD: Duration = Duration::from_secs(4);
 
-const _: () = assert!(PENDING_BYTES_PAUSE < PENDING_BYTES_MAX);
+const _: () = assert!(PENDING_BYTES_PAUSE < PENDING_BYTES_MIN);
+const _: () = assert!(PENDING_BYTES_MIN < PENDING_BYTES_MAX);
+const _: () = assert!(NEWEST_BYTES_AHEAD < PENDING_BYTES_PAUSE);
 const _: () = assert!(PAYLOAD_BYTES_MAX < PENDING_BYTES_PAUSE);
 const _: () = assert!(STREAM_PENDING_BYTES_PAUSE < STREAM_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < STREAM_PENDING_BYTES_MAX);

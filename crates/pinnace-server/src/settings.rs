@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{MessageLogSettings, limits};
+use crate::{MessageLogSettings, SlowConsumer, limits};
 
 /// Settings of one server.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Settings {
     pub nats_advertise: Vec<String>,
     /// What a NATS client may do.
     pub nats_limits: NatsLimits,
+    /// What happens to live subscribers that are too far behind and chose nothing.
+    pub slow_consumer: SlowConsumer,
     /// Who may come in; nobody is asked when nothing is set.
     pub auth: AuthSettings,
     /// End after this long without clients.

@@ -187,6 +187,12 @@ impl Broker {
         drop(self.inner.core.routes.unsubscribe(id));
     }
 
+    /// Has a live subscription's messages taken by another sink: every message by one of the two, a
+    /// publisher's later ones never by the earlier sink. An id that is not known is ignored.
+    pub fn replace_sink(&self, id: SubscriptionId, sink: Arc<dyn Sink>) {
+        drop(self.inner.core.routes.replace_sink(id, sink));
+    }
+
     /// A publishing end, one for each connection.
     #[must_use]
     pub fn publisher(&self) -> Publisher {

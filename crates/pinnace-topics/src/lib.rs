@@ -32,6 +32,7 @@ mod record;
 mod replay;
 mod routing;
 mod snapshot;
+mod spill;
 mod state;
 mod status;
 mod steps;
@@ -51,7 +52,7 @@ pub use limits::{
     IDENTITY_BYTES_MAX, IDENTITY_WINDOW_US_DEFAULT, QUEUE_BYTES_DEFAULT, QUEUE_MESSAGES_DEFAULT,
     QUEUE_NAME_BYTES_MAX, QUEUES_DEFAULT, TOPIC_BYTES_MAX, TOPIC_TOKENS_MAX,
 };
-pub use live::{Batch, Flush, Message, Sink};
+pub use live::{Batch, Flush, Kept, Message, QueueId, Sink};
 pub use overview::Overview;
 pub use page::{Page, Peeked};
 pub use publisher::{Published, Publisher};

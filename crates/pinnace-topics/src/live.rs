@@ -33,10 +33,30 @@ pub trait Sink: Send + Sync {
     /// or closed and did not take the message; another member of its group is then tried.
     fn deliver(&self, message: &Message<'_>, batch: &mut Batch) -> bool;
 
-    /// Like `deliver`, for a message that is also kept in queues, under the number `seq`. It need not
-    /// be durable yet.
-    fn deliver_kept(&self, message: &Message<'_>, _seq: u64, batch: &mut Batch) -> bool {
+    /// Like `deliver`, for a message that is also kept in queues. It need not be durable yet.
+    fn deliver_kept(&self, message: &Message<'_>, _kept: &Kept, batch: &mut Batch) -> bool {
         self.deliver(message, batch)
+    }
+}
+
+/// A queue among all there were since the broker was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QueueId(pub(crate) u32);
+
+/// Where a message that is delivered live is kept too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub seq: u64,
+    /// Sorted.
+    pub(crate) queues: Arc<[u32]>,
+}
+
+impl Kept {
+    /// Whether it waits in this queue, or waited there.
+    #[must_use]
+    pub fn is_in(&self, queue: QueueId) -> bool {
+        self.queues.binary_search(&queue.0).is_ok()
     }
 }
 

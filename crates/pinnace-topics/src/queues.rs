@@ -221,7 +221,7 @@ impl Broker {
     }
 }
 
-fn create(
+pub(crate) fn create(
     inner: &Inner,
     state: &mut State,
     (pattern, name): (&[u8], &str),
@@ -328,7 +328,11 @@ pub(crate) fn delete(
     Ok(())
 }
 
-fn check(pattern: &[u8], name: &str, options: Option<&QueueOptions>) -> Result<(), Error> {
+pub(crate) fn check(
+    pattern: &[u8],
+    name: &str,
+    options: Option<&QueueOptions>,
+) -> Result<(), Error> {
     if !topic::is_valid_pattern(pattern) {
         return Err(invalid_pattern(pattern));
     }

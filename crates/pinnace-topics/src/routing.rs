@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::literals::Literals;
-use crate::live::{Batch, Message, Sink};
-use crate::topic;
+use crate::live::{Batch, Kept, Message, Sink};
+use crate::topic::{self, first_token};
 
 /// A live subscription, until it is unsubscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionId(pub(crate) u64);
 
+#[derive(Clone)]
 pub(crate) struct Subscription {
     id: SubscriptionId,
     owner: u64,
@@ -59,7 +60,9 @@ impl MatchSet {
         skip_owner: Option<u64>,
         batch: &mut Batch,
     ) -> u32 {
-        self.deliver_by(skip_owner, |sink| sink.deliver_kept(message, seq, batch))
+        let queues = Arc::clone(&self.queues);
+        let kept = Kept { seq, queues };
+        self.deliver_by(skip_owner, |sink| sink.deliver_kept(message, &kept, batch))
     }
 
     #[inline]
@@ -161,6 +164,21 @@ impl Routes {
                 removed = index.map(|index| leaf.subscriptions.remove(index));
             });
             removed
+        })
+    }
+
+    /// Gives a subscription another sink; what it was, to be dropped outside of the lock.
+    pub(crate) fn replace_sink(
+        &self,
+        id: SubscriptionId,
+        sink: Arc<dyn Sink>,
+    ) -> Option<Arc<Subscription>> {
+        self.change(|tree| {
+            let leaf = tree.root.leaf(tree.patterns.get(&id)?);
+            let place = leaf.subscriptions.iter_mut().find(|s| s.id == id)?;
+            let before = Arc::clone(place);
+            Arc::make_mut(place).sink = sink;
+            Some(before)
         })
     }
 
@@ -378,13 +396,5 @@ impl Node {
             node.list(prefix, found);
             prefix.truncate(length);
         }
-    }
-}
-
-/// The first token and what follows its dot.
-fn first_token(text: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match text.iter().position(|&byte| byte == b'.') {
-        Some(dot) => (&text[..dot], Some(&text[dot + 1..])),
-        None => (text, None),
     }
 }

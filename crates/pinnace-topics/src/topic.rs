@@ -108,6 +108,14 @@ pub(crate) fn are_siblings(known: &[u8], topic: &[u8]) -> bool {
     }
 }
 
+/// The first token and what follows its dot.
+pub(crate) fn first_token(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match text.iter().position(|&byte| byte == b'.') {
+        Some(dot) => (&text[..dot], Some(&text[dot + 1..])),
+        None => (text, None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -168,6 +168,21 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 "For events: silence before a sign of life, 15 s usually",
             ),
             query(
+                "slow",
+                Kind::Word(&["disconnect", "drop-oldest", "newest-only", "spill"]),
+                "For streams: what happens when this one is too far behind. What is dropped is told with its number",
+            ),
+            query(
+                "pending",
+                Kind::Size,
+                "For streams: bytes that may wait before that, 8 MiB usually, 4 MiB to spill",
+            ),
+            query(
+                "spill",
+                Kind::Text("alice"),
+                "For streams: the subscriber whose durable queue takes the messages until this one has caught up",
+            ),
+            query(
                 "echo",
                 Kind::Word(&["true", "false"]),
                 "For a WebSocket: whether it hears itself",
@@ -208,6 +223,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
             Example {
                 title: "listen",
                 target: "/alerts?after=0",
+                headers: &[("accept", "text/event-stream")],
+                body: "",
+                status: 200,
+            },
+            Example {
+                title: "listen, and be told what was dropped",
+                target: "/alerts?slow=drop-oldest&pending=1M",
                 headers: &[("accept", "text/event-stream")],
                 body: "",
                 status: 200,

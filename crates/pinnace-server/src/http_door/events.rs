@@ -9,7 +9,7 @@ use std::io::Write as _;
 use serde_json::json;
 
 use super::envelope::{Envelope, base64};
-use super::feed::{Form, Reason};
+use super::form::{Form, Reason};
 
 /// How long a client waits before it connects again, milliseconds.
 const RETRY_MS: u32 = 1_000;
@@ -57,6 +57,10 @@ impl Form for EventForm {
 
     fn gap(&self, out: &mut Vec<u8>, after: u64) {
         named(out, "gap", &json!({ "after": after }));
+    }
+
+    fn dropped(&self, out: &mut Vec<u8>, count: u64) {
+        named(out, "dropped", &json!({ "count": count }));
     }
 
     fn heartbeat(&self, out: &mut Vec<u8>) {

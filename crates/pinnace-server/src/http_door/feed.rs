@@ -3,85 +3,43 @@
 //!
 //! Invariant: messages leave in the order they came, the numbers told as ids only rise, and a feed
 //! that was closed takes nothing more: what is in it is still sent, its last words at the end. Left
-//! to others: how a message is written.
+//! to others: how a message is written, and what is dropped when (`slow::backlog`).
 
 use std::collections::HashSet;
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
-use pinnace_topics::{Batch, Flush, Stored};
+use pinnace_topics::{Batch, Flush, Kept, Stored};
 
 use tokio::sync::Notify;
 
 use super::envelope::Envelope;
+use super::form::{Form, Reason};
 use super::line::Line;
 use crate::harbour::Harbour;
-use crate::limits::{STREAM_PENDING_BYTES_MAX, STREAM_PENDING_BYTES_PAUSE};
+use crate::limits::{STREAM_PENDING_BYTES_PAUSE, STUCK_AFTER};
 use crate::metrics::Metrics;
-
-/// Writes messages in the form that a stream's client reads.
-pub(super) trait Form: Send + Sync + 'static {
-    /// Begins a message; `id` is its number unless an earlier one was higher.
-    fn begin(&self, out: &mut Vec<u8>, id: Option<u64>);
-    /// The rest of a message.
-    fn message(&self, out: &mut Vec<u8>, envelope: &Envelope<'_>);
-    /// Says that messages behind `after` are stored no more.
-    fn gap(&self, out: &mut Vec<u8>, after: u64);
-    /// A sign of life.
-    fn heartbeat(&self, out: &mut Vec<u8>);
-    /// The words after which a stream that was closed ends.
-    fn farewell(&self, out: &mut Vec<u8>, reason: Reason);
-}
-
-/// Why a stream ends although its client did not ask for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// The server is going down.
-    Stopping,
-    /// The client does not read as fast as messages come.
-    SlowConsumer,
-    /// Another stream reads this queue now.
-    Replaced,
-    /// The queue was deleted.
-    Unsubscribed,
-    /// Storage failed.
-    Storage,
-}
-
-impl Reason {
-    /// Stable word for programs.
-    pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::Stopping => "server-stopping",
-            Self::SlowConsumer => "slow-consumer",
-            Self::Replaced => "replaced",
-            Self::Unsubscribed => "no-such-subscription",
-            Self::Storage => "storage-failed",
-        }
-    }
-
-    /// A sentence for people.
-    pub(super) fn detail(self) -> &'static str {
-        match self {
-            Self::Stopping => "the server is going down; connect again later",
-            Self::SlowConsumer => {
-                "messages came faster than this stream was read; connect again and read faster, or \
-                 use a queue"
-            }
-            Self::Replaced => "another stream reads this queue now",
-            Self::Unsubscribed => "the subscription was deleted",
-            Self::Storage => "storage has failed; see /-/health",
-        }
-    }
-}
+use crate::slow::backlog::{Backlog, Pushed, Waiting};
+use crate::slow::{Choice, SlowPolicy};
 
 pub(super) struct Feed {
     form: Box<dyn Form>,
-    line: Arc<Line>,
+    pub(super) line: Arc<Line>,
+    /// What becomes of it when it is behind.
+    choice: Choice,
+    /// For the log.
+    client: SocketAddr,
+    pattern: Box<[u8]>,
     state: Mutex<State>,
+    /// More waits than may: a queue is needed.
+    pub(super) overflowed: Notify,
+    /// Something was taken.
+    pub(super) progress: Notify,
     /// It is on somebody's list of receivers to flush.
     touched: AtomicBool,
     /// Wakes publishers that paused for a receiver.
@@ -89,30 +47,55 @@ pub(super) struct Feed {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
-struct State {
-    bytes: Vec<u8>,
+pub(super) struct State {
+    pub(super) bytes: Vec<u8>,
     /// While older messages are read from storage: what came meanwhile.
     held: Option<Vec<Held>>,
     held_bytes: usize,
+    /// What waits behind `bytes`, unless the client is simply to be disconnected.
+    pub(super) backlog: Backlog<Held>,
     last_id: u64,
-    closed: Option<Reason>,
+    pub(super) closed: Option<Reason>,
     /// The connection's task, while it waits for bytes.
     reader: Option<Waker>,
     /// Flushes of the line when bytes were last taken.
-    taken_at: u64,
+    pub(super) taken_at: u64,
     /// Messages added since then.
     messages: u64,
+    /// When something was last taken, or it came to be behind.
+    progressed: Option<Instant>,
 }
 
-struct Held {
+/// A message that is written and waits.
+pub(super) struct Held {
     seq: Option<u64>,
+    /// Known where it matters.
+    topic: Box<[u8]>,
     bytes: Box<[u8]>,
+}
+
+impl Waiting for Held {
+    fn topic(&self) -> &[u8] {
+        &self.topic
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl State {
     fn pending_bytes(&self) -> usize {
-        self.bytes.len() + self.held_bytes
+        self.bytes.len() + self.held_bytes + self.backlog.bytes()
+    }
+
+    /// Whether it helps to wait: a client that reads nothing stays behind.
+    fn is_worth_a_pause(&mut self) -> bool {
+        if self.closed.is_some() || self.pending_bytes() <= STREAM_PENDING_BYTES_PAUSE {
+            return false;
+        }
+        let progressed = *self.progressed.get_or_insert_with(Instant::now);
+        progressed.elapsed() < STUCK_AFTER
     }
 
     /// The number to tell the client: a place to come back to only ever moves forward.
@@ -122,7 +105,7 @@ impl State {
         Some(seq)
     }
 
-    fn wake(&mut self) {
+    pub(super) fn wake(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -130,52 +113,144 @@ impl State {
 }
 
 impl Feed {
-    pub(super) fn new(form: impl Form, line: Arc<Line>, harbour: &Harbour) -> Self {
+    pub(super) fn new(
+        form: impl Form,
+        choice: Choice,
+        (client, pattern): (SocketAddr, &str),
+        line: Arc<Line>,
+        harbour: &Harbour,
+    ) -> Self {
+        let state = State {
+            bytes: Vec::new(),
+            held: None,
+            held_bytes: 0,
+            backlog: Backlog::new(&choice),
+            last_id: 0,
+            closed: None,
+            reader: None,
+            taken_at: 0,
+            messages: 0,
+            progressed: None,
+        };
         Self {
             form: Box::new(form),
             line,
-            state: Mutex::default(),
+            choice,
+            client,
+            pattern: pattern.as_bytes().into(),
+            state: Mutex::new(state),
+            overflowed: Notify::new(),
+            progress: Notify::new(),
             touched: AtomicBool::new(false),
             drained: harbour.drained.clone(),
             metrics: harbour.metrics.clone(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a live message; false when the feed is closed, or so full that it now is.
-    pub(super) fn deliver(self: &Arc<Self>, envelope: &Envelope<'_>, batch: &mut Batch) -> bool {
-        let seq = envelope.seq;
+    pub(super) fn deliver(
+        self: &Arc<Self>,
+        envelope: &Envelope<'_>,
+        kept: Option<&Kept>,
+        batch: &mut Batch,
+    ) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed.is_some() {
             return false;
         }
-        state.messages += 1;
-        if let Some(held) = &mut state.held {
-            let mut bytes = Vec::new();
-            self.form.message(&mut bytes, envelope);
-            state.held_bytes += bytes.len();
-            let bytes = bytes.into_boxed_slice();
-            held.push(Held { seq, bytes });
-        } else {
-            let id = state.id(seq);
-            self.form.begin(&mut state.bytes, id);
-            self.form.message(&mut state.bytes, envelope);
+        if state.backlog.has_queued(kept) {
+            return true;
         }
-        if state.pending_bytes() > STREAM_PENDING_BYTES_MAX {
-            self.close_locked(state, Reason::SlowConsumer);
-            self.metrics.http.slow_consumers.add(1);
-            // Its client may never read again.
-            self.line.condemn();
+        let pushed = self.add(state, envelope, kept);
+        match pushed {
+            Pushed::TooMuch => self.give_up_locked(state),
+            Pushed::Overflows => self.overflowed.notify_one(),
+            Pushed::Waits | Pushed::Queued | Pushed::Dropped { .. } => {}
         }
         drop(guard);
+        if let Pushed::Dropped { count, is_first } = pushed {
+            let policy = self.choice.policy;
+            self.metrics.http.count_dropped(policy, count);
+            if is_first {
+                policy.log_first_drop(self.client, &self.pattern);
+            }
+        }
         if !self.touched.load(Ordering::Relaxed) && !self.touched.swap(true, Ordering::AcqRel) {
             batch.touch(self.clone());
         }
         true
+    }
+
+    /// Puts a live message where it has to wait.
+    fn add(&self, state: &mut State, envelope: &Envelope<'_>, kept: Option<&Kept>) -> Pushed {
+        let seq = envelope.seq;
+        let is_simple = self.choice.policy == SlowPolicy::Disconnect;
+        let goes_at_once = is_simple || self.has_room(state) && state.backlog.lets_pass();
+        if state.held.is_none() && goes_at_once {
+            state.messages += 1;
+            let id = state.id(seq);
+            self.form.begin(&mut state.bytes, id);
+            self.form.message(&mut state.bytes, envelope);
+        } else {
+            let mut bytes = Vec::new();
+            self.form.message(&mut bytes, envelope);
+            let message = Held {
+                seq,
+                topic: match self.choice.policy {
+                    SlowPolicy::NewestOnly => envelope.topic.into(),
+                    _ => Box::default(),
+                },
+                bytes: bytes.into(),
+            };
+            let Some(held) = &mut state.held else {
+                return state.backlog.push(message, kept);
+            };
+            state.held_bytes += message.bytes.len();
+            held.push(message);
+        }
+        let may_wait = is_simple || state.held.is_some();
+        if may_wait && state.bytes.len() + state.held_bytes > self.choice.pending_bytes_max {
+            return Pushed::TooMuch;
+        }
+        Pushed::Waits
+    }
+
+    /// Whether what comes next need not wait behind what is to be taken.
+    pub(super) fn has_room(&self, state: &State) -> bool {
+        state.bytes.len() <= self.choice.bytes_ahead(STREAM_PENDING_BYTES_PAUSE)
+    }
+
+    /// Moves what waits to where it is taken from, while there is room.
+    pub(super) fn advance(&self, state: &mut State) {
+        while state.closed.is_none()
+            && self.has_room(state)
+            && let Some((message, dropped)) = state.backlog.pop()
+        {
+            if dropped > 0 {
+                self.form.dropped(&mut state.bytes, dropped);
+            }
+            self.write_held(state, &message);
+        }
+    }
+
+    fn write_held(&self, state: &mut State, message: &Held) {
+        state.messages += 1;
+        let id = state.id(message.seq);
+        self.form.begin(&mut state.bytes, id);
+        state.bytes.extend_from_slice(&message.bytes);
+    }
+
+    /// Ends the feed of a client that is too far behind.
+    pub(super) fn give_up_locked(&self, state: &mut State) {
+        self.close_locked(state, Reason::SlowConsumer);
+        self.metrics.http.slow_consumers.add(1);
+        // Its client may never read again.
+        self.line.condemn();
     }
 
     /// Adds a message read from storage.
@@ -227,9 +302,7 @@ impl Feed {
             if message.seq.is_some_and(|seq| told.contains(&seq)) {
                 continue;
             }
-            let id = state.id(message.seq);
-            self.form.begin(&mut state.bytes, id);
-            state.bytes.extend_from_slice(&message.bytes);
+            self.write_held(state, &message);
         }
         state.wake();
     }
@@ -244,6 +317,7 @@ impl Feed {
             state.closed = Some(reason);
             // What is held has no place in the order yet; it is read again after the last id.
             state.held = None;
+            state.backlog.clear();
             self.form.farewell(&mut state.bytes, reason);
             state.wake();
         }
@@ -262,6 +336,7 @@ impl Feed {
     /// The bytes to be sent next; `None` once the feed is closed and empty.
     pub(super) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
+        self.advance(&mut state);
         if state.bytes.is_empty() {
             if state.closed.is_some() {
                 return Poll::Ready(None);
@@ -270,10 +345,12 @@ impl Feed {
             return Poll::Pending;
         }
         let was_behind = state.pending_bytes() > STREAM_PENDING_BYTES_PAUSE;
+        state.progressed = was_behind.then(Instant::now);
         let bytes = mem::take(&mut state.bytes);
         state.taken_at = self.line.flushes();
         let messages = mem::take(&mut state.messages);
         drop(state);
+        self.progress.notify_waiters();
         self.metrics.http.sent_messages.add(messages);
         if was_behind {
             self.drained.notify_waiters();
@@ -297,7 +374,8 @@ impl Feed {
     /// Returns once nothing waits to be taken.
     pub(super) async fn taken(&self) {
         std::future::poll_fn(|_| {
-            if self.lock().bytes.is_empty() {
+            let state = self.lock();
+            if state.bytes.is_empty() && state.backlog.is_empty() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -311,7 +389,8 @@ impl Flush for Feed {
     fn flush(&self) -> bool {
         self.touched.store(false, Ordering::Release);
         let mut state = self.lock();
+        self.advance(&mut state);
         state.wake();
-        state.closed.is_none() && state.pending_bytes() > STREAM_PENDING_BYTES_PAUSE
+        state.is_worth_a_pause()
     }
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::envelope::Envelope;
-use super::feed::{Form, Reason};
+use super::form::{Form, Reason};
 
 /// How messages look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,10 @@ impl Form for FrameForm {
 
     fn gap(&self, out: &mut Vec<u8>, after: u64) {
         say(out, &json!({"gap": {"after": after}}));
+    }
+
+    fn dropped(&self, out: &mut Vec<u8>, count: u64) {
+        say(out, &json!({"dropped": {"count": count}}));
     }
 
     /// The socket pings by itself.

@@ -13,7 +13,8 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error as SocketError}
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Context;
-use super::feed::{Feed, Reason};
+use super::feed::Feed;
+use super::form::Reason;
 use super::frames::{self, FrameForm};
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;

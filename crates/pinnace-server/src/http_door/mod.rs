@@ -12,8 +12,10 @@ pub(crate) mod envelope;
 mod events;
 mod feed;
 pub(crate) mod fetch;
+mod form;
 mod frames;
 mod inbound;
+mod lagging;
 mod line;
 pub(crate) mod path;
 mod plain;
@@ -45,13 +47,16 @@ use crate::caller::Caller;
 use crate::harbour::Harbour;
 use crate::lanes::Arriving;
 use crate::limits::{
-    DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, UNACKNOWLEDGED_MAX,
+    DRAIN_MAX, FAREWELL_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADER_TIMEOUT, STREAM_PENDING_BYTES_MAX,
+    UNACKNOWLEDGED_MAX,
 };
 use crate::message_log::Origin;
 use crate::metrics::Metrics;
+use crate::slow::Choice;
 use answer::Answer;
 pub(crate) use answer::Failure;
-use feed::{Feed, Form};
+use feed::Feed;
+use form::Form;
 use line::{Line, Socket};
 use path::Route;
 use plain::Rest;
@@ -92,10 +97,16 @@ impl Context {
         }
     }
 
-    /// A feed for a stream on this connection.
-    fn feed(&self, form: impl Form) -> Arc<Feed> {
-        let feed = Feed::new(form, self.line.clone(), &self.harbour);
+    /// A feed for a stream on this connection, of a topic or pattern.
+    fn feed(&self, form: impl Form, choice: Choice, pattern: &str) -> Arc<Feed> {
+        let of = (self.caller.address, pattern);
+        let feed = Feed::new(form, choice, of, self.line.clone(), &self.harbour);
         Arc::new(feed)
+    }
+
+    /// What becomes of a stream that is behind and chose nothing.
+    fn usual_choice(&self) -> Choice {
+        Choice::usual(self.harbour.slow_consumer, STREAM_PENDING_BYTES_MAX)
     }
 
     /// The same for one request, whose caller said who it is.

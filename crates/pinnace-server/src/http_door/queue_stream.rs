@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Failure};
-use super::events::{EventForm, Shape};
-use super::feed::{Feed, Reason};
+use super::events::Shape;
+use super::feed::Feed;
+use super::form::Reason;
 use super::request::Payload;
-use super::stream::{answer, permit, wish};
+use super::stream::{self, answer, permit, wish};
 use super::{Context, topics};
 use crate::dead_letters;
 use crate::harbour::Harbour;
@@ -32,7 +33,7 @@ pub(super) fn read(
     request: &Request<Payload>,
 ) -> Result<Answer, Failure> {
     permit(context)?;
-    let wish = wish(request, Shape::Payload)?;
+    let wish = wish(request, Shape::Payload, None)?;
     let harbour = context.harbour.clone();
     if harbour
         .broker
@@ -41,7 +42,8 @@ pub(super) fn read(
     {
         return Err(topics::no_such_subscription(topic, subscriber));
     }
-    let feed = context.feed(EventForm(wish.shape));
+    let choice = context.usual_choice().disconnecting();
+    let feed = stream::feed(context, wish.shape, choice, topic);
     let reader = QueueReader {
         turn: Turn::take(&harbour, topic, subscriber, &feed),
     };

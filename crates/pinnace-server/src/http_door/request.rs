@@ -171,7 +171,7 @@ pub(crate) fn number(name: &str, text: &str) -> Result<u64, Failure> {
 }
 
 /// A number of bytes, as `10M`.
-pub(super) fn size(name: &str, text: &str) -> Result<u64, Failure> {
+pub(crate) fn size(name: &str, text: &str) -> Result<u64, Failure> {
     pinnace_proto::units::parse_size(text)
         .map_err(|error| Failure::bad_request("bad-parameter", format!("{name}: {error}")))
 }

@@ -23,7 +23,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::answer::{self, Answer, Failure};
-use super::feed::{Feed, Reason};
+use super::feed::Feed;
+use super::form::Reason;
 use super::frames::{self, Frame, FrameForm};
 use super::inbound::{Close, End, Inbound};
 use super::request::Payload;
@@ -33,6 +34,7 @@ use crate::caller::Caller;
 use crate::limits::{
     FAREWELL_MAX, PAYLOAD_BYTES_MAX, PINGS_UNANSWERED_MAX, SOCKET_BUFFER_BYTES, STREAM_HEARTBEAT,
 };
+use crate::slow::{Choice, SlowPolicy};
 
 type Stream = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -72,9 +74,15 @@ pub(super) fn open(
 ) -> Result<Answer, Failure> {
     permit(context)?;
     let (mut form, mut after, mut echo, mut acknowledge) = (FrameForm::Json, None, true, false);
-    for (name, value) in
-        request::parameters(request.uri(), &["after", "format", "echo", "acknowledge"])?
-    {
+    let known = [
+        &["after", "format", "echo", "acknowledge"][..],
+        &Choice::KNOWN,
+    ]
+    .concat();
+    let mut parameters = request::parameters(request.uri(), &known)?;
+    let usual_choice = context.usual_choice();
+    let chosen = Choice::take(&mut parameters, &usual_choice)?;
+    for (name, value) in parameters {
         match (name.as_str(), value.as_str()) {
             ("after", value) => after = Some(place("after", value)?),
             ("format", "json") => form = FrameForm::Json,
@@ -93,13 +101,11 @@ pub(super) fn open(
         let detail = "after and acknowledge need format=json: raw frames have no place for more";
         return Err(Failure::bad_request("bad-parameter", detail));
     }
+    let choice = suited(chosen, usual_choice, form, echo)?;
     let (answer, upgrade) = accept(&mut request)?;
-    let feed = context.feed(form);
-    let mut live = Live::new(context, pattern, feed.clone());
-    if after.is_none() {
-        // Before the answer: whoever has read its head misses nothing.
-        live.subscribe();
-    }
+    let feed = context.feed(form, choice.clone(), pattern);
+    let mut live = Live::new(context, pattern, choice.queue, feed.clone());
+    let after = live.begin(after);
     let wild = pinnace_topics::topic::has_wildcards(pattern.as_bytes());
     let conversation = Conversation {
         caller: context.caller.clone(),
@@ -118,6 +124,35 @@ pub(super) fn open(
         .unwrap_or_else(PoisonError::into_inner);
     *slot = Some(conversation);
     Ok(answer)
+}
+
+/// What becomes of a socket that is behind: what it chose, if it can be told the consequences; where it
+/// chose nothing, what is usual or else its end.
+fn suited(
+    chosen: Option<Choice>,
+    usual: Choice,
+    form: FrameForm,
+    echo: bool,
+) -> Result<Choice, Failure> {
+    let is_silent = form == FrameForm::Raw;
+    let Some(choice) = chosen else {
+        let is_refused = is_silent && usual.policy.drops();
+        return Ok(if is_refused {
+            usual.disconnecting()
+        } else {
+            usual
+        });
+    };
+    let detail = match choice.policy {
+        policy if is_silent && policy.drops() => {
+            "what is dropped is told with format=json only: raw frames have no place for it"
+        }
+        SlowPolicy::Spill if !echo => {
+            "a queue does not know who published: to spill, a socket has to hear itself"
+        }
+        _ => return Ok(choice),
+    };
+    Err(Failure::bad_request("bad-parameter", detail))
 }
 
 /// Checks an opening handshake and answers it; what comes after it is the caller's.

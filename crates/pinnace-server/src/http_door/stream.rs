@@ -6,30 +6,36 @@
 //! sent (`feed`).
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
-use pinnace_topics::{Batch, Message, Sink, SubscriptionId};
+use pinnace_topics::{Batch, Kept, Message, Sink, SubscriptionId};
 use tokio::sync::oneshot;
 
 use super::answer::{Answer, Failure};
 use super::body::{Body, Stream};
 use super::envelope::Envelope;
 use super::events::{self, EventForm, Shape};
-use super::feed::{Feed, Reason};
+use super::feed::Feed;
+use super::form::Reason;
 use super::request::Payload;
 use super::{Context, request};
 use crate::caller::Action;
 use crate::harbour::Harbour;
 use crate::limits::{HEARTBEAT_MAX, HEARTBEAT_MIN, STREAM_HEARTBEAT, STREAM_PAGE_MESSAGES};
+use crate::slow::Choice;
+use crate::slow::behind::Entered;
+use crate::slow::spill::{self, Keeper};
 
 /// What a stream's request asks for.
 pub(super) struct Wish {
     pub(super) after: Option<u64>,
     pub(super) shape: Shape,
     pub(super) heartbeat: Duration,
+    /// What becomes of it when it is behind, if it says.
+    pub(super) choice: Option<Choice>,
 }
 
 /// Whether the request wants a stream of events.
@@ -44,13 +50,23 @@ pub(super) fn is_wanted<B>(request: &Request<B>) -> bool {
         })
 }
 
-pub(super) fn wish(request: &Request<Payload>, usual: Shape) -> Result<Wish, Failure> {
+/// Reads it; what becomes of a stream that is behind may be chosen where there is a usual choice.
+pub(super) fn wish(
+    request: &Request<Payload>,
+    usual: Shape,
+    usual_choice: Option<&Choice>,
+) -> Result<Wish, Failure> {
+    let mut known = vec!["after", "format", "heartbeat"];
+    known.extend(usual_choice.iter().flat_map(|_| Choice::KNOWN));
+    let mut parameters = request::parameters(request.uri(), &known)?;
+    let choice = usual_choice.map(|usual| Choice::take(&mut parameters, usual));
     let mut wish = Wish {
         after: None,
         shape: usual,
         heartbeat: STREAM_HEARTBEAT,
+        choice: choice.transpose()?.flatten(),
     };
-    for (name, value) in request::parameters(request.uri(), &["after", "format", "heartbeat"])? {
+    for (name, value) in parameters {
         match name.as_str() {
             "after" => wish.after = Some(place("after", &value)?),
             "format" => {
@@ -91,12 +107,18 @@ pub(super) fn place(name: &str, text: &str) -> Result<u64, Failure> {
     })
 }
 
+/// The feed of a stream, its first words in it.
+pub(super) fn feed(context: &Context, shape: Shape, choice: Choice, pattern: &str) -> Arc<Feed> {
+    let feed = context.feed(EventForm(shape), choice, pattern);
+    feed.remark(events::opening);
+    feed
+}
+
 pub(super) fn answer(
     context: &Context,
     feed: Arc<Feed>,
     director: impl Future<Output = ()> + Send + 'static,
 ) -> Answer {
-    feed.remark(events::opening);
     let stream = Stream::new(context.harbour.metrics.clone(), feed, director);
     let mut answer = Response::new(Body::Stream(stream));
     let headers = answer.headers_mut();
@@ -120,13 +142,12 @@ pub(super) fn live(
     } else {
         Shape::Payload
     };
-    let wish = wish(request, usual)?;
-    let feed = context.feed(EventForm(wish.shape));
-    let mut live = Live::new(context, pattern, feed.clone());
-    if wish.after.is_none() {
-        // Before the answer: whoever has read its head misses nothing.
-        live.subscribe();
-    }
+    let usual_choice = context.usual_choice();
+    let mut wish = wish(request, usual, Some(&usual_choice))?;
+    let choice = wish.choice.take().unwrap_or(usual_choice);
+    let feed = feed(context, wish.shape, choice.clone(), pattern);
+    let mut live = Live::new(context, pattern, choice.queue, feed.clone());
+    wish.after = live.begin(wish.after);
     let director = async move {
         let (harbour, feed) = (live.harbour.clone(), live.feed.clone());
         tokio::select! {
@@ -145,25 +166,77 @@ pub(super) struct Live {
     /// Whose subscription it is, so that a client need not hear itself.
     pub(super) owner: u64,
     subscription: Option<SubscriptionId>,
+    /// The queue it spills to.
+    queue: Option<Box<str>>,
+    /// While it is subscribed and spills.
+    keeper: Option<Keeper>,
+    _entered: Entered,
 }
 
 impl Live {
-    pub(super) fn new(context: &Context, pattern: &str, feed: Arc<Feed>) -> Self {
+    pub(super) fn new(
+        context: &Context,
+        pattern: &str,
+        queue: Option<Box<str>>,
+        feed: Arc<Feed>,
+    ) -> Self {
+        let subscriber: Weak<Feed> = Arc::downgrade(&feed);
+        let (harbour, client) = (&context.harbour, context.caller.address.to_string());
         Self {
+            _entered: Entered::new(harbour, pattern.as_bytes(), client, subscriber),
             harbour: context.harbour.clone(),
             feed,
             pattern: pattern.as_bytes().into(),
             owner: context.harbour.connection_number(),
             subscription: None,
+            queue,
+            keeper: None,
         }
     }
 
-    pub(super) fn subscribe(&mut self) {
+    /// Subscribes at once if there is nothing to catch up with before; otherwise says behind what.
+    pub(super) fn begin(&mut self, after: Option<u64>) -> Option<u64> {
+        let (pattern, broker) = (&self.pattern, &self.harbour.broker);
+        let kept = self.queue.as_deref();
+        let kept = kept.filter(|queue| spill::is_behind(&self.harbour, pattern, queue));
+        if let (Some(after), Some(queue)) = (after, kept) {
+            // What was kept is all that it should have; up to here it has it. Not waited for: what a crash
+            // undoes is sent again, and a queue that is gone by now is made anew.
+            let _ = broker.consume(pattern, queue, after, Box::new(|_| ()));
+            if self.is_behind_a_gap(after, queue) {
+                self.feed.tell_gap(after);
+            }
+        }
+        if after.is_none() || kept.is_some() {
+            // Before the answer: whoever has read its head misses nothing.
+            self.subscribe();
+            return None;
+        }
+        after
+    }
+
+    /// Whether something behind `after` is in the queue no more: it was handed to the connection that
+    /// broke, and did not arrive.
+    fn is_behind_a_gap(&self, after: u64, queue: &str) -> bool {
+        let (pattern, broker) = (&self.pattern, &self.harbour.broker);
+        let status = broker.queue_status(pattern, queue);
+        let first = status.ok().and_then(|status| status.first_seq);
+        broker.page(pattern, after, 1).is_ok_and(|page| {
+            let mut stored = page.messages.iter().map(|message| message.seq);
+            page.gone || stored.any(|seq| first.is_none_or(|first| seq < first))
+        })
+    }
+
+    fn subscribe(&mut self) {
         let sink = Arc::new(FeedSink(self.feed.clone()));
         let broker = &self.harbour.broker;
         let subscribed = broker.subscribe(&self.pattern, None, self.owner, sink);
         // The path was checked when it was read.
         self.subscription = subscribed.ok();
+        let (harbour, feed) = (&self.harbour, &self.feed);
+        let keeper =
+            |queue: &str| Keeper::start(harbour.clone(), &self.pattern, queue, feed.clone());
+        self.keeper = self.queue.as_deref().map(keeper);
     }
 
     /// Catches up if there is a place to begin at, then shows signs of life for ever.
@@ -238,11 +311,12 @@ struct FeedSink(Arc<Feed>);
 
 impl Sink for FeedSink {
     fn deliver(&self, message: &Message<'_>, batch: &mut Batch) -> bool {
-        self.0.deliver(&Envelope::live(message, None), batch)
+        self.0.deliver(&Envelope::live(message, None), None, batch)
     }
 
-    fn deliver_kept(&self, message: &Message<'_>, seq: u64, batch: &mut Batch) -> bool {
-        self.0.deliver(&Envelope::live(message, Some(seq)), batch)
+    fn deliver_kept(&self, message: &Message<'_>, kept: &Kept, batch: &mut Batch) -> bool {
+        let envelope = Envelope::live(message, Some(kept.seq));
+        self.0.deliver(&envelope, Some(kept), batch)
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) fn show(
         topic: topic.to_owned(),
         live: 0,
         subscribers: Vec::new(),
+        behind: Vec::new(),
     });
     answer::json(&entry)
 }
@@ -129,15 +130,16 @@ pub(crate) fn entries(harbour: &Harbour) -> Vec<TopicEntry> {
         topic: String::from_utf8_lossy(&status.topic).into_owned(),
         live: status.subscriptions as u64,
         subscribers: queues.remove(&status.topic).unwrap_or_default(),
+        behind: harbour.slow_subscribers.behind(&status.topic),
     });
     let mut entries: Vec<TopicEntry> = subscribed.collect();
     for topic in harbour.channels.list() {
         if let Err(at) = entries.binary_search_by(|entry| entry.topic.cmp(&topic)) {
-            let (live, subscribers) = (0, Vec::new());
             let created = TopicEntry {
                 topic,
-                live,
-                subscribers,
+                live: 0,
+                subscribers: Vec::new(),
+                behind: Vec::new(),
             };
             entries.insert(at, created);
         }

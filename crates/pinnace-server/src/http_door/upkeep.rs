@@ -5,7 +5,6 @@
 use std::io;
 use std::sync::Arc;
 
-use super::request::Payload;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

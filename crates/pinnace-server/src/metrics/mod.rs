@@ -12,6 +12,7 @@ mod process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits::METRIC_PATHS_MAX;
+use crate::slow::SlowPolicy;
 pub(crate) use exposition::CONTENT_TYPE;
 pub(crate) use histogram::Histogram;
 pub(crate) use page::render;
@@ -50,10 +51,28 @@ pub(crate) struct DoorMetrics {
     pub(crate) refused_publishes: Counter,
     /// Receivers that were ended because they did not keep up.
     pub(crate) slow_consumers: Counter,
+    /// Messages that receivers who were behind did not get, the oldest.
+    pub(crate) dropped_oldest: Counter,
+    /// The same for those who want the newest only.
+    pub(crate) dropped_for_newest: Counter,
+    /// Times that a queue took over for a receiver that was behind.
+    pub(crate) spills: Counter,
+    /// Messages that receivers got from such a queue.
+    pub(crate) spilled_messages: Counter,
     /// From reading a publish to its acknowledgement.
     pub(crate) publish_to_ack: Histogram,
     /// From reading a publish to the end of writing to its receivers.
     pub(crate) publish_to_deliver: Histogram,
+}
+
+impl DoorMetrics {
+    /// Messages were left out for a receiver that was behind.
+    pub(crate) fn count_dropped(&self, policy: SlowPolicy, count: u64) {
+        match policy {
+            SlowPolicy::NewestOnly => self.dropped_for_newest.add(count),
+            _ => self.dropped_oldest.add(count),
+        }
+    }
 }
 
 /// A number that only grows.

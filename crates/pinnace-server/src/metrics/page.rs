@@ -13,6 +13,7 @@ use super::{Counter, DoorMetrics, process};
 use crate::clock::now_us;
 use crate::harbour::Harbour;
 use crate::limits::{METRIC_LABEL_CHARS_MAX, METRIC_QUEUES_MAX};
+use crate::slow::SlowPolicy;
 
 /// The page; `paths` are the door's paths in the order in which requests were counted.
 pub(crate) fn render(harbour: &Harbour, paths: &[&str]) -> String {
@@ -53,7 +54,20 @@ fn doors(page: &mut Page, harbour: &Harbour) {
     for (name, door) in doors {
         page.sample(&[("door", name)], door.connections.get());
     }
-    let counters: [(&'static str, &str, Of<Counter>); 7] = [
+    counters(page, &doors);
+    page.counter(
+        "pinnace_refused_connections_total",
+        "Connections closed at once because there were too many.",
+    )
+    .sample(&[], metrics.refused_connections.get());
+    page.gauge("pinnace_streams", "Open streams of the HTTP door.")
+        .sample(&[("kind", "events")], metrics.event_streams.get())
+        .sample(&[("kind", "websocket")], metrics.sockets.get());
+    latencies(page, &doors);
+}
+
+fn counters(page: &mut Page, doors: &[(&str, &DoorMetrics)]) {
+    let counters: [(&'static str, &str, Of<Counter>); 9] = [
         (
             "pinnace_connections_total",
             "Connections accepted.",
@@ -89,6 +103,16 @@ fn doors(page: &mut Page, harbour: &Harbour) {
             "Receivers that were ended because they did not keep up.",
             |door| &door.slow_consumers,
         ),
+        (
+            "pinnace_spills_total",
+            "Times a queue took over for a live receiver that was behind.",
+            |door| &door.spills,
+        ),
+        (
+            "pinnace_spilled_messages_total",
+            "Messages that live receivers got from such queues.",
+            |door| &door.spilled_messages,
+        ),
     ];
     for (name, help, counter) in counters {
         page.counter(name, help);
@@ -97,14 +121,17 @@ fn doors(page: &mut Page, harbour: &Harbour) {
         }
     }
     page.counter(
-        "pinnace_refused_connections_total",
-        "Connections closed at once because there were too many.",
-    )
-    .sample(&[], metrics.refused_connections.get());
-    page.gauge("pinnace_streams", "Open streams of the HTTP door.")
-        .sample(&[("kind", "events")], metrics.event_streams.get())
-        .sample(&[("kind", "websocket")], metrics.sockets.get());
-    latencies(page, &doors);
+        "pinnace_dropped_messages_total",
+        "Messages that live receivers who were behind did not get.",
+    );
+    for (door, metrics) in doors {
+        for (policy, count) in [
+            (SlowPolicy::DropOldest, &metrics.dropped_oldest),
+            (SlowPolicy::NewestOnly, &metrics.dropped_for_newest),
+        ] {
+            page.sample(&[("door", door), ("policy", policy.name())], count.get());
+        }
+    }
 }
 
 fn latencies(page: &mut Page, doors: &[(&str, &DoorMetrics)]) {

@@ -14,11 +14,13 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::time::{Instant, timeout};
 
 use super::close::Close;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, REPLACED, SLOW_CONSUMER};
 use super::session::Session;
 use crate::harbour::Harbour;
 use crate::lanes::Arriving;
-use crate::limits::{BATCH_BYTES_MAX, LINGER, LOOPBACK_SEND_BYTES, PAUSE_MAX, READ_BYTES};
+use crate::limits::{
+    BATCH_BYTES_MAX, FAREWELL_MAX, LINGER, LOOPBACK_SEND_BYTES, PAUSE_MAX, READ_BYTES,
+};
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 2 * READ_BYTES]);
@@ -130,16 +132,25 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
             }
             () = &mut go => return closed("server shutdown"),
         }
+        session.slow.advance();
         if let Some(reason) = outbox.closed() {
-            let slow = u64::from(reason == "slow consumer");
-            harbour.metrics.nats.slow_consumers.add(slow);
-            let error = (reason == "slow consumer").then(|| "Slow Consumer".to_owned());
-            return Close {
-                error,
-                reason: reason.to_owned(),
-            };
+            return ended(reason, harbour);
         }
     }
+}
+
+/// The outbox was closed.
+fn ended(reason: &str, harbour: &Harbour) -> Close {
+    if reason == SLOW_CONSUMER {
+        harbour.metrics.nats.slow_consumers.add(1);
+    }
+    let error = match reason {
+        SLOW_CONSUMER => Some("Slow Consumer".to_owned()),
+        REPLACED => Some("Replaced By Another Reader".to_owned()),
+        _ => None,
+    };
+    let reason = reason.to_owned();
+    Close { error, reason }
 }
 
 /// A receiver is far behind: its publisher gives it a moment, and its own receiving goes on.
@@ -238,8 +249,13 @@ fn handle_all(session: &mut Session, bytes: &[u8]) -> Result<usize, Close> {
 /// sends is read and thrown away for a moment.
 async fn say_farewell(outbox: &Outbox, error: Option<&str>) {
     if let Some(error) = error {
-        outbox.add(|bytes| pinnace_nats::write_err(bytes, error));
+        outbox.add_farewell(|bytes| pinnace_nats::write_err(bytes, error));
     }
+    // Whoever is behind has all of it to read before the words that say why.
+    let linger = match outbox.closed() {
+        Some(SLOW_CONSUMER | REPLACED) => FAREWELL_MAX,
+        _ => LINGER,
+    };
     outbox.close("closed");
     let farewell = async {
         outbox.drain().await?;
@@ -256,5 +272,5 @@ async fn say_farewell(outbox: &Outbox, error: Option<&str>) {
             }
         }
     };
-    let _ = timeout(LINGER, farewell).await;
+    let _ = timeout(linger, farewell).await;
 }

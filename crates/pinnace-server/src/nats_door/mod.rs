@@ -9,10 +9,13 @@ mod acknowledge;
 mod close;
 mod connection;
 mod counts;
+mod held;
+mod lagging;
 mod outbox;
 mod permit;
 mod session;
 mod sink;
+mod slow;
 
 pub(crate) use acknowledge::Acknowledgement;
 use std::sync::Arc;

@@ -13,12 +13,20 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::harbour::Harbour;
-use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_MAX, PENDING_BYTES_PAUSE, STUCK_AFTER};
+use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_PAUSE, STUCK_AFTER};
 use crate::metrics::Metrics;
+
+/// Why a receiver that is too far behind is closed.
+pub(super) const SLOW_CONSUMER: &str = "slow consumer";
+
+/// Why a receiver is closed when another one spills to its queue.
+pub(super) const REPLACED: &str = "replaced by another reader of its queue";
 
 pub(crate) struct Outbox {
     socket: TcpStream,
     state: Mutex<State>,
+    /// A receiver further behind is closed.
+    pending_bytes_max: usize,
     /// It is on somebody's list of connections to flush.
     touched: AtomicBool,
     /// The socket was full: the connection's own task writes the rest.
@@ -36,6 +44,8 @@ struct State {
     bytes: Vec<u8>,
     /// Bytes of `bytes` that are written already.
     written: usize,
+    /// Bytes that were ever written.
+    written_ever: u64,
     closed: Option<&'static str>,
     /// Subscriptions that had their last message.
     used_up: Vec<Box<[u8]>>,
@@ -65,6 +75,7 @@ impl Outbox {
         Self {
             socket,
             state: Mutex::default(),
+            pending_bytes_max: harbour.slow_consumer.connection_bytes_max(),
             touched: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             drained: harbour.drained.clone(),
@@ -112,13 +123,34 @@ impl Outbox {
         }
         let added = write(&mut state.bytes)?;
         state.messages += messages;
-        if state.pending() > PENDING_BYTES_MAX {
-            state.closed = Some("slow consumer");
+        if state.pending() > self.pending_bytes_max {
+            state.closed = Some(SLOW_CONSUMER);
             drop(state);
             self.attention.notify_one();
             return None;
         }
         Some(added)
+    }
+
+    /// Adds the last words, also when the connection is closed already.
+    pub(super) fn add_farewell(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.lock().bytes);
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.lock().pending()
+    }
+
+    /// What it will have written ever once it has written what it holds now.
+    pub(super) fn mark(&self) -> u64 {
+        let state = self.lock();
+        state.written_ever + state.pending() as u64
+    }
+
+    /// Whether it has written everything up to this mark.
+    pub(super) fn has_written(&self, mark: u64) -> bool {
+        self.lock().written_ever >= mark
     }
 
     /// Does something while nothing is added.
@@ -180,6 +212,7 @@ impl Outbox {
                 Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     state.written += count;
+                    state.written_ever += count as u64;
                     metrics.sent_bytes.add(count as u64);
                     if state.pending() > PENDING_BYTES_PAUSE {
                         state.progressed = Some(Instant::now());

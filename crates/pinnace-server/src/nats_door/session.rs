@@ -8,8 +8,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pinnace_nats::{
     Bounds, Connect, Op, PONG, ServerInfo, no_responders_headers, write_err, write_info, write_msg,
 };
@@ -21,6 +19,7 @@ use super::counts::Counts;
 use super::outbox::Outbox;
 use super::permit::Permit;
 use super::sink::Subscription;
+use super::slow::{self, Choices, Lagged};
 use crate::caller::{Action, Caller};
 use crate::harbour::Harbour;
 use crate::message_log::Origin;
@@ -28,9 +27,6 @@ use crate::requests::{self, Requests};
 
 /// The reference server whose behaviour clients may count on; `docs/formats/nats.md` says why.
 const REFERENCE_VERSION: &str = "2.15.1";
-
-/// Random bytes of a nonce; 15 letters, as the reference's.
-const NONCE_BYTES: usize = 11;
 
 pub(super) struct Session {
     pub(super) connection: u64,
@@ -55,30 +51,37 @@ pub(super) struct Session {
     behind: bool,
     /// What it asked of the server itself, once it did.
     requests: Option<Requests>,
+    /// What becomes of its subscriptions that are behind.
+    pub(super) slow: Choices,
 }
 
-struct Entry {
-    id: SubscriptionId,
-    pattern: Box<[u8]>,
-    subscription: Arc<Subscription>,
+pub(super) struct Entry {
+    pub(super) id: SubscriptionId,
+    pub(super) pattern: Box<[u8]>,
+    pub(super) is_grouped: bool,
+    pub(super) subscription: Arc<Subscription>,
+    /// Unless it is simply to be disconnected when it is behind.
+    pub(super) lagged: Option<Lagged>,
 }
 
 impl Session {
     pub(super) fn new(harbour: Arc<Harbour>, address: SocketAddr, outbox: Arc<Outbox>) -> Self {
         let limits = &harbour.nats_limits;
         let caller = harbour.access.stranger(address);
+        let connection = harbour.connection_number();
         Self {
-            connection: harbour.connection_number(),
+            connection,
             address,
             permit: Permit::of(caller.as_ref()),
             caller,
-            nonce: harbour.access.knows_keys().then(nonce),
+            nonce: harbour.access.nonce(),
             bounds: Bounds {
                 payload_bytes_max: limits.payload_bytes_max,
                 control_line_bytes_max: limits.control_line_bytes_max,
                 headers: false,
             },
             publisher: harbour.broker.publisher(),
+            slow: Choices::new(harbour.clone(), outbox.clone(), connection),
             harbour,
             outbox,
             connect: Connect::default(),
@@ -308,9 +311,12 @@ impl Session {
         let requests = self
             .requests
             .get_or_insert_with(|| Requests::new(harbour.clone(), connection));
-        if let Some(caller) = &self.caller {
-            requests.start(caller, message);
-        }
+        let Some(caller) = &self.caller else {
+            return;
+        };
+        let (slow, entries) = (&mut self.slow, self.subscriptions.values_mut());
+        let own = |ask| slow.answer((&self.connect, caller), entries, ask);
+        requests.start(caller, message, own);
     }
 
     /// Tells a requester that asked to know that nobody is there to answer.
@@ -354,21 +360,23 @@ impl Session {
                 self.connect.headers,
                 caller.and_then(|caller| caller.withheld(subject, group)),
             ));
-            let id = self.harbour.broker.subscribe(
-                subject,
-                group,
-                self.connection,
-                subscription.clone(),
-            );
+            let of = (subject, group);
+            let mut lagged = self.slow.lagged(&self.connect, &subscription, of);
+            let sink = slow::sink(&subscription, lagged.as_ref());
+            let broker = &self.harbour.broker;
+            let id = broker.subscribe(subject, group, self.connection, sink);
             let Ok(id) = id else {
                 return self.complain("Invalid Subject");
             };
+            self.slow.begin(subject, &mut lagged);
             self.subscriptions.insert(
                 sid.into(),
                 Entry {
                     id,
                     pattern: subject.into(),
+                    is_grouped: group.is_some(),
                     subscription,
+                    lagged,
                 },
             );
         }
@@ -418,12 +426,4 @@ fn refused_subscription(subject: &[u8], group: Option<&[u8]>) -> String {
     let group = group.map(|group| format!(" using queue \"{}\"", String::from_utf8_lossy(group)));
     let group = group.unwrap_or_default();
     format!("Permissions Violation for Subscription to \"{subject}\"{group}")
-}
-
-/// Something to sign that nobody can have foreseen.
-fn nonce() -> String {
-    let mut bytes = [0_u8; NONCE_BYTES];
-    // Linux gives so few bytes whole, and never fails once it has started.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    URL_SAFE_NO_PAD.encode(bytes)
 }

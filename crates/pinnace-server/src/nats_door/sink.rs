@@ -44,6 +44,20 @@ impl Subscription {
         self.delivered.load(Ordering::Relaxed) >= self.max.load(Ordering::Relaxed)
     }
 
+    /// Whether its client must not get messages of this topic.
+    #[inline]
+    pub(super) fn withholds(&self, name: &[u8]) -> bool {
+        self.withheld
+            .as_ref()
+            .is_some_and(|withheld| withheld.iter().any(|pattern| topic::matches(pattern, name)))
+    }
+
+    /// Whether it takes one more message when so many others wait for it.
+    pub(super) fn takes_another_after(&self, waiting: usize) -> bool {
+        let promised = self.delivered.load(Ordering::Relaxed) + waiting as u64;
+        promised < self.max.load(Ordering::Relaxed) && self.outbox.closed().is_none()
+    }
+
     /// Ends it after `max` messages in all; true when it had that many already.
     pub(super) fn limit(&self, max: u64) -> bool {
         self.outbox.undisturbed(|| {
@@ -56,11 +70,7 @@ impl Subscription {
 impl Sink for Subscription {
     #[inline]
     fn deliver(&self, message: &Message<'_>, batch: &mut Batch) -> bool {
-        if let Some(withheld) = &self.withheld
-            && withheld
-                .iter()
-                .any(|pattern| topic::matches(pattern, message.topic))
-        {
+        if self.withholds(message.topic) {
             return false;
         }
         let headers = if self.with_headers {

@@ -10,7 +10,7 @@ use crate::http_door::Failure;
 use crate::http_door::request::{Parameters, check_known};
 
 /// Fields are taken out one by one; what is left in the end is not known.
-pub(super) struct Ask {
+pub(crate) struct Ask {
     verb: &'static str,
     /// What follows the verb in the subject.
     topic: Option<String>,
@@ -48,12 +48,12 @@ impl Ask {
         })
     }
 
-    pub(super) fn verb(&self) -> &'static str {
+    pub(crate) fn verb(&self) -> &'static str {
         self.verb
     }
 
     /// The topic or pattern it is about: behind the verb, or in the field `topic`.
-    pub(super) fn topic(&mut self) -> Result<String, Failure> {
+    pub(crate) fn topic(&mut self) -> Result<String, Failure> {
         let field = self.optional_text("topic")?;
         match (self.topic.take(), field) {
             (Some(behind), Some(field)) if behind != field => {
@@ -113,7 +113,7 @@ impl Ask {
     }
 
     /// What is left, as parameters; each has to be one of `known`.
-    pub(super) fn parameters(mut self, known: &[&'static str]) -> Result<Parameters, Failure> {
+    pub(crate) fn parameters(mut self, known: &[&'static str]) -> Result<Parameters, Failure> {
         let mut parameters = Parameters::new();
         for (field, value) in std::mem::take(&mut self.fields) {
             let (name, unit) = match field.strip_suffix("_ms") {

@@ -24,18 +24,19 @@ use crate::clock::now_us;
 use crate::harbour::Harbour;
 use crate::http_door::{Failure, path, topics};
 use crate::limits::{REQUEST_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
-use ask::Ask;
+pub(crate) use ask::Ask;
 
 const PREFIX: &[u8] = b"$PN.";
 
 /// The requests there are, for those who mistype them.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "topics",
     "clients",
     "name",
     "create",
     "remove",
     "unread",
+    "slow",
     "queue.subscribe",
     "queue.next",
     "queue.ack",
@@ -88,8 +89,14 @@ impl Requests {
         }
     }
 
-    /// Carries out a request and answers it, beside what else the connection does.
-    pub(crate) fn start(&self, caller: &Caller, message: &Message<'_>) {
+    /// Carries out a request and answers it, beside what else the connection does; what is about the
+    /// connection itself at once, by `own`.
+    pub(crate) fn start(
+        &self,
+        caller: &Caller,
+        message: &Message<'_>,
+        own: impl FnOnce(Ask) -> Result<Value, Failure>,
+    ) {
         let reply = message.reply.map(<[u8]>::to_vec);
         if let Some(reply) = &reply
             && !caller.may(Action::SubscribeTo(reply, None))
@@ -103,6 +110,13 @@ impl Requests {
             return;
         }
         let ask = Ask::read(&message.topic[PREFIX.len()..], message.payload);
+        let ask = match ask {
+            Ok(ask) if ask.verb() == "slow" => {
+                let answered = own(ask).map(Answer::from);
+                return self.asker.send(reply.as_deref(), answered);
+            }
+            ask => ask,
+        };
         // One of the counted is the connection's own.
         let is_too_many = Arc::strong_count(&self.asker) > REQUESTS_IN_FLIGHT_MAX;
         let (asker, caller) = (self.asker.clone(), caller.clone());

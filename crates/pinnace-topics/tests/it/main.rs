@@ -20,3 +20,4 @@ mod reclaim;
 mod rot;
 mod sim;
 mod space;
+mod spill;

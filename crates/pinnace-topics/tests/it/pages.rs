@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use pinnace_log::twin::TwinDisk;
-use pinnace_topics::{Batch, Broker, Message, Sink};
+use pinnace_topics::{Batch, Broker, Kept, Message, Sink};
 
 use crate::harness::{create, done, message, open, publish, small, take};
 
@@ -114,8 +114,8 @@ impl Sink for Numbers {
         true
     }
 
-    fn deliver_kept(&self, _: &Message<'_>, seq: u64, _: &mut Batch) -> bool {
-        self.0.lock().unwrap().push(Some(seq));
+    fn deliver_kept(&self, _: &Message<'_>, kept: &Kept, _: &mut Batch) -> bool {
+        self.0.lock().unwrap().push(Some(kept.seq));
         true
     }
 }

@@ -97,6 +97,7 @@ pub(crate) fn run(arguments: Arguments, mut context: Context<'_>) -> Result<u8> 
             .map(|list| list.split(',').map(|at| at.trim().to_owned()).collect())
             .unwrap_or_default(),
         nats_limits: layers.nats_limits()?,
+        slow_consumer: layers.slow_consumer()?,
         auth: layers.auth_settings()?,
         exit_when_idle: layers.duration("server.exit_when_idle")?,
         report: layers.path("server.report"),

@@ -3,8 +3,9 @@
 use clap::Args;
 use pinnace_client::Queue;
 use pinnace_client::messages::{Change, Messages, Subscription, direct_topic};
+use pinnace_server::SlowPolicy;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Context;
 use crate::failure::{DONE, Failure, Result};
@@ -22,9 +23,25 @@ pub(crate) struct Arguments {
     /// Be on the roster by this name, and print messages to it too
     #[arg(long, value_name = "NAME", conflicts_with = "queue")]
     name: Option<String>,
+    /// When this reader is too far behind: disconnect, drop-oldest, newest-only or spill
+    #[arg(long, value_name = "POLICY", conflicts_with = "queue")]
+    slow: Option<SlowPolicy>,
+    /// So much may wait before that [default: 64M, to spill 4M]
+    #[arg(long, value_name = "SIZE", conflicts_with = "queue")]
+    pending: Option<String>,
+    /// Spill to a queue of this name when too far behind, and begin with what is in it
+    #[arg(long, value_name = "NAME", conflicts_with = "queue")]
+    spill: Option<String>,
     /// End after this many messages
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+}
+
+impl Arguments {
+    /// Whether it says what is to become of this reader when it is behind.
+    fn chooses(&self) -> bool {
+        self.slow.is_some() || self.pending.is_some() || self.spill.is_some()
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
@@ -46,17 +63,21 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
     let output = context.output;
     runtime.block_on(async {
         let name = arguments.name.as_deref().unwrap_or("pinnace-sub");
-        let messages = Messages::connect(&address, name, noting(output)).await?;
+        let (tell, returned) = mpsc::unbounded_channel();
+        let messages = Messages::connect(&address, name, noting(output, tell)).await?;
         match &arguments.queue {
             Some(name) => from_queue(arguments, name, &messages, output, asked).await,
-            None => live(arguments, &messages, output, asked).await,
+            None => live(arguments, &messages, output, (asked, returned)).await,
         }
     })?;
     Ok(DONE)
 }
 
-/// Says when the connection is lost and re-made.
-fn noting(output: &Output) -> impl Fn(Change) + Send + Sync + 'static {
+/// Says when the connection is lost and re-made, the latter to `tell` too.
+fn noting(
+    output: &Output,
+    tell: mpsc::UnboundedSender<()>,
+) -> impl Fn(Change) + Send + Sync + 'static {
     let output = output.clone();
     let was_lost = std::sync::atomic::AtomicBool::new(false);
     move |change| {
@@ -64,7 +85,11 @@ fn noting(output: &Output) -> impl Fn(Change) + Send + Sync + 'static {
         let was_lost = was_lost.swap(is_lost, std::sync::atomic::Ordering::Relaxed);
         match (was_lost, is_lost) {
             (false, true) => output.note("connection lost; trying again"),
-            (true, false) => output.note("connected again"),
+            (true, false) => {
+                output.note("connected again");
+                // Who reads a queue does not listen.
+                let _ = tell.send(());
+            }
             _ => {}
         }
     }
@@ -74,9 +99,9 @@ async fn live(
     arguments: &Arguments,
     messages: &Messages,
     output: &Output,
-    mut asked: oneshot::Receiver<()>,
+    (mut asked, mut returned): (oneshot::Receiver<()>, mpsc::UnboundedReceiver<()>),
 ) -> Result<()> {
-    let mut subscription = messages.subscribe(&arguments.pattern, None).await?;
+    let mut subscription = Some(subscribe(arguments, messages).await?);
     let mut direct = match &arguments.name {
         Some(name) => Some(messages.subscribe(&direct_topic(name), None).await?),
         None => None,
@@ -85,24 +110,49 @@ async fn live(
     let mut seen = 0;
     while arguments.count != Some(seen) {
         let message = tokio::select! {
-            message = subscription.next() => message,
+            message = next_of(&mut subscription) => message,
             message = next_of(&mut direct) => message,
             refused = messages.refused() => return Err(refused.into()),
+            Some(()) = returned.recv(), if arguments.chooses() => {
+                // The server forgot what was chosen; a new subscription has it from its beginning.
+                if let Some(subscription) = subscription.take() {
+                    subscription.end().await;
+                }
+                match subscribe(arguments, messages).await {
+                    Ok(anew) => subscription = Some(anew),
+                    // It broke again: the next time.
+                    Err(error) => output.note(error.message()),
+                }
+                continue;
+            }
             _ = &mut asked => break,
         };
         let Some(message) = message else {
             break;
         };
-        print(
-            output,
-            &message.topic,
-            None,
-            message.from.as_deref(),
-            &message.payload,
-        );
+        if message.dropped > 0 {
+            let dropped = message.dropped;
+            output.note(format!("this reader was too far behind: {dropped} dropped"));
+        }
+        let from = message.from.as_deref();
+        let place = Place::Live(message.dropped);
+        print(output, &message.topic, place, from, &message.payload);
         seen += 1;
     }
     Ok(())
+}
+
+/// Subscribes, after saying what is to become of this reader when it is behind.
+async fn subscribe(arguments: &Arguments, messages: &Messages) -> Result<Subscription> {
+    if arguments.chooses() {
+        let choice = json!({
+            "slow": arguments.slow.map(SlowPolicy::name),
+            "pending": arguments.pending,
+            "spill": arguments.spill,
+        });
+        messages.choose_slow(&arguments.pattern, &choice).await?;
+    }
+    Ok(messages.subscribe(&arguments.pattern, None).await?)
 }
 
 async fn next_of(
@@ -140,7 +190,7 @@ async fn from_queue(
                 print(
                     output,
                     &message.topic,
-                    Some(message.seq),
+                    Place::Queue(message.seq),
                     from,
                     &message.payload,
                 );
@@ -153,12 +203,25 @@ async fn from_queue(
     Ok(ended?)
 }
 
-fn print(output: &Output, topic: &str, seq: Option<u64>, from: Option<&str>, payload: &[u8]) {
+/// Where a message is among the others.
+enum Place {
+    /// Behind so many that were dropped.
+    Live(u64),
+    /// Under its number in a queue.
+    Queue(u64),
+}
+
+fn print(output: &Output, topic: &str, place: Place, from: Option<&str>, payload: &[u8]) {
     if output.json {
         let text = String::from_utf8_lossy(payload);
         let value: Option<Value> = serde_json::from_str(&text).ok();
         let payload = value.unwrap_or_else(|| text.into_owned().into());
-        let mut line = json!({ "topic": topic, "seq": seq, "payload": payload });
+        let mut line = json!({ "topic": topic, "seq": null, "payload": payload });
+        match place {
+            Place::Live(0) => {}
+            Place::Live(dropped) => line["dropped"] = dropped.into(),
+            Place::Queue(seq) => line["seq"] = seq.into(),
+        }
         if let Some(from) = from {
             line["from"] = from.into();
         }

@@ -1,14 +1,16 @@
-//! The users of a server and the limits of its NATS door, from the texts of a file.
+//! The users of a server, the limits of its NATS door and what it does with slow consumers, from the
+//! texts of a file.
 //!
 //! Secrets come from the file alone: a flag would be seen by everybody on the host.
 
 use pinnace_server::{
-    AuthSettings, Identity, NatsLimits, PermissionSettings, RuleSettings, Secret, UserSettings,
+    AuthSettings, Identity, NatsLimits, PermissionSettings, RuleSettings, Secret, SlowConsumer,
+    SlowPolicy, UserSettings,
 };
 
 use super::Layers;
 use super::file::{PermissionsEntry, RulesEntry, Scalar, UserEntry};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, nearest};
 
 impl Layers {
     /// Who may come in.
@@ -62,6 +64,30 @@ impl Layers {
             limits.auth_timeout = timeout;
         }
         Ok(limits)
+    }
+
+    /// What happens to live subscribers that are too far behind.
+    pub(crate) fn slow_consumer(&self) -> Result<SlowConsumer> {
+        let key = |name: &str| format!("server.slow_consumer.{name}");
+        let policy = |text: &str| {
+            let choices = SlowPolicy::ALL.map(SlowPolicy::name);
+            match text.parse() {
+                Ok(SlowPolicy::Spill) => Err(
+                    "spill needs a queue's name, so each subscription asks for it itself:                      ?spill=NAME, $PN.slow, sub --spill NAME"
+                        .to_owned(),
+                ),
+                Ok(policy) => Ok(policy),
+                Err(problem) => Err(match nearest(text, choices) {
+                    Some(known) => format!("{problem}; did you mean `{known}`?"),
+                    None => problem,
+                }),
+            }
+        };
+        let ceiling = pinnace_server::limits::PENDING_BYTES_MAX as u64;
+        Ok(SlowConsumer {
+            policy: self.parsed(&key("policy"), policy)?.unwrap_or_default(),
+            pending_bytes_max: self.bounded_size(&key("pending"), ceiling)?,
+        })
     }
 
     fn bounded_size(&self, key: &str, max: u64) -> Result<Option<usize>> {

@@ -46,6 +46,7 @@ struct Server {
     expose_without_authentication: Option<Scalar>,
     nats_advertise: Option<Scalar>,
     nats_limits: NatsLimits,
+    slow_consumer: SlowConsumer,
     #[serde(skip_serializing)]
     auth: AuthEntry,
 }
@@ -60,6 +61,13 @@ struct NatsLimits {
     ping_interval: Option<Scalar>,
     pings_unanswered_max: Option<Scalar>,
     auth_timeout: Option<Scalar>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct SlowConsumer {
+    policy: Option<Scalar>,
+    pending: Option<Scalar>,
 }
 
 /// Who may come in, as it stands in the file.

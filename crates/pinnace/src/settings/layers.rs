@@ -156,7 +156,7 @@ impl Layers {
 }
 
 /// Every setting there is.
-const KEYS: [&str; 40] = [
+const KEYS: [&str; 42] = [
     "client.heartbeat",
     "client.id",
     "client.monitor",
@@ -197,6 +197,8 @@ const KEYS: [&str; 40] = [
     "server.nats_limits.pings_unanswered_max",
     "server.ready_file",
     "server.report",
+    "server.slow_consumer.pending",
+    "server.slow_consumer.policy",
 ];
 
 /// `client.server` is `PINNACE_SERVER`, `job.run_time` is `PINNACE_RUN_TIME`, but settings of the

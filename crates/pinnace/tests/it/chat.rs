@@ -8,13 +8,13 @@ use std::sync::mpsc;
 use crate::support::{PATIENCE, Server, finish, pinnace, signal, wait_for};
 
 /// A program that runs, read line by line while it does.
-struct Talk {
+pub(crate) struct Talk {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Talk {
-    fn start(server: &Server, arguments: &[&str]) -> Self {
+    pub(crate) fn start(server: &Server, arguments: &[&str]) -> Self {
         Self::of(server.spawn_with_stdin(arguments))
     }
 
@@ -39,7 +39,7 @@ impl Talk {
 
     /// The first line from here on that holds `part`.
     #[track_caller]
-    fn expect(&self, part: &str) -> String {
+    pub(crate) fn expect(&self, part: &str) -> String {
         let mut before = Vec::new();
         loop {
             match self.lines.recv_timeout(PATIENCE) {

@@ -29,6 +29,7 @@ mod nats_access;
 mod plain;
 mod requests;
 mod runs;
+mod slow;
 mod sockets;
 mod storage;
 mod streams;

@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use crate::support::{Raw, Server, wait_for};
 
 /// A raw client that asks.
-struct Asker {
-    raw: Raw,
+pub(crate) struct Asker {
+    pub(crate) raw: Raw,
     inbox: u32,
 }
 
 impl Asker {
-    fn of(server: &Server) -> Self {
+    pub(crate) fn of(server: &Server) -> Self {
         Self::over(server.nats_client())
     }
 
-    fn over(mut raw: Raw) -> Self {
+    pub(crate) fn over(mut raw: Raw) -> Self {
         static INBOXES: AtomicU32 = AtomicU32::new(0);
         let inbox = INBOXES.fetch_add(1, Ordering::Relaxed);
         raw.send(format!("SUB _INBOX.{inbox} 1\r\n"));
@@ -43,7 +43,7 @@ impl Asker {
     }
 
     #[track_caller]
-    fn ask(&mut self, subject: &str, payload: &Value) -> Value {
+    pub(crate) fn ask(&mut self, subject: &str, payload: &Value) -> Value {
         self.send(subject, &payload.to_string());
         self.answer()
     }
@@ -297,6 +297,7 @@ server:
     };
     let mut narrow = login("narrow", "n");
     let name = json!({"name": "w"});
+    let spill = json!({"spill": "w"});
     for (request, payload, allowed) in [
         ("topics", json!({}), true),
         ("create.ok.a", json!({}), true),
@@ -311,6 +312,10 @@ server:
         ),
         ("queue.subscribe.other", name.clone(), false),
         ("queue.next.other", name, false),
+        ("slow.ok.a", spill.clone(), true),
+        ("slow.ok.hidden", spill.clone(), false),
+        ("slow", json!({"topic": "ok.*", "spill": "w"}), false),
+        ("slow.other", spill, false),
         ("unread.other", json!({"seq": 1}), false),
         (
             "queue.subscribe.ok.a",

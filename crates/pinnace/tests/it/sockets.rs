@@ -10,11 +10,11 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
 use crate::support::{PATIENCE, Raw, Server, wait_for};
 
-struct Socket(WebSocket<TcpStream>);
+pub(crate) struct Socket(WebSocket<TcpStream>);
 
 impl Socket {
     #[track_caller]
-    fn open(server: &Server, path: &str) -> Self {
+    pub(crate) fn open(server: &Server, path: &str) -> Self {
         let stream = TcpStream::connect(&server.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!("ws://{}{path}", server.http)
@@ -40,7 +40,7 @@ impl Socket {
     }
 
     #[track_caller]
-    fn json(&mut self) -> Value {
+    pub(crate) fn json(&mut self) -> Value {
         serde_json::from_str(self.next().to_text().unwrap()).unwrap()
     }
 

@@ -8,10 +8,10 @@ use crate::support::{PATIENCE, Server, wait_for};
 
 /// An event, or a comment.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Event {
-    id: Option<u64>,
-    name: String,
-    data: Option<String>,
+pub(crate) struct Event {
+    pub(crate) id: Option<u64>,
+    pub(crate) name: String,
+    pub(crate) data: Option<String>,
 }
 
 impl Event {
@@ -23,20 +23,20 @@ impl Event {
         }
     }
 
-    fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(self.data.as_deref().unwrap()).unwrap()
     }
 }
 
 /// A client that reads a stream as a browser does.
-struct Stream {
+pub(crate) struct Stream {
     reader: BufReader<TcpStream>,
     decoded: Vec<u8>,
 }
 
 impl Stream {
     #[track_caller]
-    fn open(server: &Server, path: &str, last: Option<u64>) -> Self {
+    pub(crate) fn open(server: &Server, path: &str, last: Option<u64>) -> Self {
         let stream = TcpStream::connect(&server.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut reader = BufReader::new(stream);
@@ -119,7 +119,7 @@ impl Stream {
 
     /// The next event that is no comment.
     #[track_caller]
-    fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> Event {
         loop {
             let event = self.next().expect("the stream ended");
             if event != Event::default() {

@@ -450,6 +450,12 @@ impl Raw {
         }
     }
 
+    /// From now on the system keeps little that was not read.
+    pub fn keep_little(&self) {
+        let socket = self.stream.get_ref();
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 128 << 10).unwrap();
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
