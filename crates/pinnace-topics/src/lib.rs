@@ -14,6 +14,7 @@ mod broker;
 mod check;
 mod dropping;
 mod error;
+mod filling;
 mod identity;
 mod index;
 mod leases;

@@ -57,6 +57,9 @@ pub(crate) const PAGE_SCAN_MAX: usize = 65_536;
 /// Problems that a check tells one by one.
 pub(crate) const PROBLEMS_MAX: usize = 1000;
 
+/// Places of replayed messages in queues that are noted before they are taken, 16 bytes each.
+pub(crate) const FILLING_MAX: usize = 1 << 21;
+
 /// Lost messages that a check names for one place.
 pub(crate) const LOST_MESSAGES_MAX: usize = 100;
 

@@ -153,6 +153,16 @@ impl Queue {
         active.put(seq);
     }
 
+    /// Lets messages wait, each a number and its bytes.
+    pub(crate) fn extend(&mut self, messages: impl ExactSizeIterator<Item = (u64, u32)>) {
+        let active = self.active_mut();
+        active.waiting.reserve(messages.len());
+        for (seq, bytes) in messages {
+            active.bytes += u64::from(bytes);
+            active.put(seq);
+        }
+    }
+
     /// Takes a message away, wherever it is. False when it is not here.
     pub(crate) fn remove(&mut self, seq: u64, bytes: u32) -> bool {
         let Some(active) = &mut self.active else {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use pinnace_log::Position;
 
+use crate::filling::Filling;
 use crate::identity;
 use crate::queue::{Queue, QueueOptions};
 use crate::record::{self, Record};
@@ -31,6 +32,8 @@ pub struct Recovery {
 
 pub(crate) struct Replay {
     state: State,
+    /// Messages that are in the index and not in their queues yet.
+    filling: Filling,
     placeholders: HashSet<u32>,
     identity_window_us: u64,
     /// Number of the first message that is not a copy: all later ones are in this log.
@@ -41,6 +44,7 @@ impl Replay {
     pub(crate) fn new(identity_window_us: u64) -> Replay {
         Replay {
             state: State::new(),
+            filling: Filling::default(),
             placeholders: HashSet::new(),
             identity_window_us,
             first_seq: None,
@@ -49,7 +53,12 @@ impl Replay {
 
     /// Takes the steps of one record.
     pub(crate) fn record(&mut self, position: Position, bytes: &[u8]) -> Result<(), String> {
-        match record::decode(bytes)? {
+        let record = record::decode(bytes)?;
+        // Only new messages leave the queues as they are.
+        if !matches!(record, Record::Message { copy: false, .. }) || self.filling.is_full() {
+            self.fill();
+        }
+        match record {
             Record::Message {
                 copy,
                 seq,
@@ -122,6 +131,7 @@ impl Replay {
         routes: &Routes,
         log: pinnace_log::Recovery,
     ) -> (State, Recovery) {
+        self.fill();
         let undefined_queues = self.placeholders.len();
         for id in self.placeholders.clone() {
             self.drop_queue(id);
@@ -155,16 +165,39 @@ impl Replay {
         if !copy && self.first_seq.is_none() {
             self.first_seq = Some(seq);
         }
+        if copy {
+            self.see_copy(seq, queues, topic, bytes, published_us);
+        } else if let Some(last) = queues.last() {
+            self.see_id(*last);
+            let held = queues.len() as u32;
+            self.state
+                .index
+                .add(seq, held, &Arc::from(topic), bytes, published_us);
+            for id in queues {
+                self.filling.note(*id, seq, bytes);
+            }
+        }
+    }
+
+    fn see_copy(&mut self, seq: u64, queues: &[u32], topic: &[u8], bytes: u32, published_us: u64) {
         for id in queues {
             self.see_queue(*id);
         }
-        if copy && self.state.index.messages.contains(seq) {
+        if self.state.index.messages.contains(seq) {
             self.state.add_holders(seq, queues);
         } else {
             let topic = Arc::from(topic);
             self.state
                 .add_message(seq, queues, &topic, bytes, published_us);
         }
+    }
+
+    /// Brings the queues up to date.
+    fn fill(&mut self) {
+        let (queues, placeholders) = (&mut self.state.queues, &mut self.placeholders);
+        self.filling.fill(queues, |id| {
+            placeholders.insert(id);
+        });
     }
 
     fn define(
