@@ -54,6 +54,8 @@ pub(crate) fn is_request(topic: &[u8]) -> bool {
 /// The requests of one connection.
 pub(crate) struct Requests {
     asker: Arc<Asker>,
+    /// Held once by each that is under way, and once by the connection.
+    places: Arc<()>,
 }
 
 /// The client that asks.
@@ -86,6 +88,7 @@ impl Requests {
                 connection,
                 gone,
             }),
+            places: Arc::default(),
         }
     }
 
@@ -117,15 +120,16 @@ impl Requests {
             }
             ask => ask,
         };
-        // One of the counted is the connection's own.
-        let is_too_many = Arc::strong_count(&self.asker) > REQUESTS_IN_FLIGHT_MAX;
-        let (asker, caller) = (self.asker.clone(), caller.clone());
+        let is_too_many = Arc::strong_count(&self.places) > REQUESTS_IN_FLIGHT_MAX;
+        let (asker, place, caller) = (self.asker.clone(), self.places.clone(), caller.clone());
         tokio::spawn(async move {
             let answered = match ask {
                 _ if is_too_many => Err(too_many()),
                 Ok(ask) => asker.answer(&caller, ask, reply.is_some()).await,
                 Err(failure) => Err(failure),
             };
+            // Whoever has the answer may ask again at once.
+            drop(place);
             asker.send(reply.as_deref(), answered);
         });
     }

@@ -1,7 +1,7 @@
 //! Who the command line says it is: from the environment and the configuration, for every command that
 //! talks to a server, over both doors.
 
-use crate::support::{Done, Server, pinnace, wait_for};
+use crate::support::{Done, Server, pinnace, signal, wait_for};
 
 const USERS: &str = r#"
 server:
@@ -186,6 +186,7 @@ fn a_clients_login_is_on_no_command_line() {
             "{line:?}"
         );
     }
-    bench.kill().unwrap();
+    // In order, so that its clients end with it.
+    signal(bench.id(), "INT");
     bench.wait().unwrap();
 }
