@@ -105,14 +105,7 @@ impl Replay {
                 let popped = self.state.pop(queue, |seq, _, _| seq <= through);
                 self.state.index.unpin(&popped);
             }
-            Record::Settle { queue, seqs } => {
-                self.see_id(queue);
-                if let Some(&last) = seqs.last() {
-                    self.see_seq(last);
-                }
-                let picked = self.state.pick(queue, &seqs);
-                self.state.index.unpin(&picked);
-            }
+            Record::Settle { queue, seqs } => self.settle(queue, &seqs),
             Record::Counters {
                 next_seq,
                 next_queue,
@@ -190,6 +183,15 @@ impl Replay {
             self.state
                 .add_message(seq, queues, &topic, bytes, published_us);
         }
+    }
+
+    fn settle(&mut self, queue: u32, seqs: &[u64]) {
+        self.see_id(queue);
+        if let Some(&last) = seqs.last() {
+            self.see_seq(last);
+        }
+        let picked = self.state.pick(queue, seqs);
+        self.state.index.unpin(&picked);
     }
 
     /// Brings the queues up to date.
