@@ -97,6 +97,8 @@ pub const PENDING_BYTES_MIN: usize = 2 * BATCH_BYTES_MAX;
 /// A receiver's buffer that is empty is kept up to this size until nothing has happened for a while,
 /// bytes: what one read of messages becomes, with room for longer heads.
 pub const OUTBOX_BYTES_KEPT: usize = 256 << 10;
+/// A smaller one is not worth keeping, bytes.
+pub const OUTBOX_BYTES_SMALL: usize = 4 << 10;
 /// A publisher pauses while a receiver is further behind than this, bytes.
 pub const PENDING_BYTES_PAUSE: usize = 2 << 20;
 /// A receiver whose socket took nothing for this long is stuck; publishers do not pause for it.

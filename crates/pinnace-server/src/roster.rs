@@ -33,7 +33,8 @@ struct Guest {
     name: String,
     address: SocketAddr,
     since_us: u64,
-    bench: Option<BenchIdentity>,
+    /// In a box, because most have none.
+    bench: Option<Box<BenchIdentity>>,
     /// The name is its alone among those who asked for one; which program of that name it is.
     named: Option<Option<String>>,
 }
@@ -146,7 +147,7 @@ impl Roster {
     pub(crate) fn join(&self, connection: u64, bench: BenchIdentity) -> bool {
         match self.lock().present.get_mut(&connection) {
             Some(guest) => {
-                guest.bench = Some(bench);
+                guest.bench = Some(Box::new(bench));
                 true
             }
             None => false,
@@ -205,7 +206,7 @@ fn presence(connection: u64, guest: &Guest, left: Option<(u64, &str)>) -> Presen
         since_us: guest.since_us,
         duration_us: left.map(|(duration_us, _)| duration_us),
         reason: left.map(|(_, reason)| reason.to_owned()),
-        bench: guest.bench.clone(),
+        bench: guest.bench.as_deref().cloned(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use pinnace_nats::{PING, decode};
 use pinnace_topics::Flush;
 use rustix::net::sockopt::set_socket_send_buffer_size;
+use tokio::io::Interest;
 use tokio::time::{Instant, timeout};
 
 use super::close::Close;
@@ -67,52 +68,51 @@ pub(super) async fn run(stream: Arriving, address: SocketAddr, harbour: Arc<Harb
 /// Reads and carries out operations until something ends the connection.
 async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> Close {
     let limits = &harbour.nats_limits;
-    let stopped = harbour.stopped();
-    tokio::pin!(stopped);
-    let go = harbour.go.notified();
-    tokio::pin!(go);
+    let (stopped, go) = (harbour.stopped(), harbour.go.notified());
+    tokio::pin!(stopped, go);
     let mut is_stopping = false;
     let mut unfinished = Vec::new();
     let must_be_known = Instant::now() + limits.auth_timeout;
     let mut next_ping = Instant::now() + limits.ping_interval;
     let mut pings_unanswered = 0;
     loop {
+        let wanted = match outbox.is_blocked() {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        // One future for both directions and one for both deadlines: ten thousand idle connections keep theirs.
+        let deadline = match session.is_known() {
+            true => next_ping,
+            false => next_ping.min(must_be_known),
+        };
         tokio::select! {
-            ready = outbox.socket().readable() => {
-                if ready.is_err() {
-                    return closed("read error");
+            ready = outbox.socket().ready(wanted) => {
+                let Ok(ready) = ready else {
+                    return closed("socket error");
+                };
+                if ready.is_writable() && outbox.is_blocked() {
+                    outbox.resume();
                 }
-                let began = session.counts.begin_batch();
-                match read_and_handle(session, outbox, &mut unfinished) {
-                    Ok(true) => {
-                        next_ping = Instant::now() + limits.ping_interval;
-                        pings_unanswered = 0;
+                if ready.is_readable() {
+                    match take_in(session, outbox, harbour, &mut unfinished).await {
+                        Ok(true) => {
+                            next_ping = Instant::now() + limits.ping_interval;
+                            pings_unanswered = 0;
+                        }
+                        Ok(false) => {}
+                        Err(close) => return close,
                     }
-                    Ok(false) => {}
-                    Err(close) => return close,
                 }
-                let behind = session.flush();
-                session.counts.fold(&harbour.metrics.nats, began);
-                if behind {
-                    pause(outbox, harbour).await;
-                }
-                outbox.flush();
-            }
-            ready = outbox.socket().writable(), if outbox.is_blocked() => {
-                if ready.is_err() {
-                    return closed("write error");
-                }
-                outbox.resume();
             }
             () = outbox.attention.notified() => {
                 for sid in outbox.used_up() {
                     session.forget_used_up(&sid);
                 }
             }
-            () = tokio::time::sleep_until(must_be_known), if !session.is_known() => {
-                return Close::with("Authentication Timeout");
-            }
-            () = tokio::time::sleep_until(next_ping) => {
+            () = tokio::time::sleep_until(deadline) => {
+                if !session.is_known() && must_be_known <= Instant::now() {
+                    return Close::with("Authentication Timeout");
+                }
                 if pings_unanswered == limits.pings_unanswered_max {
                     return Close {
                         error: Some("Stale Connection".to_owned()),
@@ -137,6 +137,24 @@ async fn converse(session: &mut Session, outbox: &Outbox, harbour: &Harbour) -> 
             return ended(reason, harbour);
         }
     }
+}
+
+/// Carries out what is there to be read and sends on what it leads to; true when there was something.
+async fn take_in(
+    session: &mut Session,
+    outbox: &Outbox,
+    harbour: &Harbour,
+    unfinished: &mut Vec<u8>,
+) -> Result<bool, Close> {
+    let began = session.counts.begin_batch();
+    let any = read_and_handle(session, outbox, unfinished)?;
+    let behind = session.flush();
+    session.counts.fold(&harbour.metrics.nats, began);
+    if behind {
+        pause(outbox, harbour).await;
+    }
+    outbox.flush();
+    Ok(any)
 }
 
 /// The outbox was closed.

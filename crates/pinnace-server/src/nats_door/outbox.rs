@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::harbour::Harbour;
-use crate::limits::{OUTBOX_BYTES_KEPT, PENDING_BYTES_PAUSE, STUCK_AFTER};
+use crate::limits::{OUTBOX_BYTES_KEPT, OUTBOX_BYTES_SMALL, PENDING_BYTES_PAUSE, STUCK_AFTER};
 use crate::metrics::Metrics;
 
 /// Why a receiver that is too far behind is closed.
@@ -232,8 +232,9 @@ impl Outbox {
         state.written = 0;
         state.progressed = None;
         state.bytes.clear();
-        // Kept for the next burst: to get it from the system again costs more than to fill it.
-        if state.bytes.capacity() > OUTBOX_BYTES_KEPT {
+        // Kept for the next burst: to get it from the system again costs more than to fill it. A small one
+        // comes back for less than what ten thousand connections would keep.
+        if !(OUTBOX_BYTES_SMALL..=OUTBOX_BYTES_KEPT).contains(&state.bytes.capacity()) {
             state.bytes = Vec::new();
         }
         Ok(true)

@@ -44,7 +44,8 @@ pub(super) struct Session {
     connect: Connect,
     arrived: bool,
     told_connected: bool,
-    subscriptions: HashMap<Box<[u8]>, Entry>,
+    /// In boxes, because a table has room for more than most connections have.
+    subscriptions: HashMap<Box<[u8]>, Box<Entry>>,
     pub(super) batch: Batch,
     pub(super) counts: Counts,
     /// A receiver wanted a pause when the batch was flushed before its end.
@@ -315,6 +316,7 @@ impl Session {
             return;
         };
         let (slow, entries) = (&mut self.slow, self.subscriptions.values_mut());
+        let entries = entries.map(Box::as_mut);
         let own = |ask| slow.answer((&self.connect, caller), entries, ask);
         requests.start(caller, message, own);
     }
@@ -369,16 +371,14 @@ impl Session {
                 return self.complain("Invalid Subject");
             };
             self.slow.begin(subject, &mut lagged);
-            self.subscriptions.insert(
-                sid.into(),
-                Entry {
-                    id,
-                    pattern: subject.into(),
-                    is_grouped: group.is_some(),
-                    subscription,
-                    lagged,
-                },
-            );
+            let entry = Entry {
+                id,
+                pattern: subject.into(),
+                is_grouped: group.is_some(),
+                subscription,
+                lagged,
+            };
+            self.subscriptions.insert(sid.into(), Box::new(entry));
         }
         self.acknowledge();
     }
