@@ -158,7 +158,7 @@ impl Replay {
         for id in queues {
             self.see_queue(*id);
         }
-        if copy && self.state.index.messages.contains(seq) {
+        if self.state.index.messages.contains(seq) {
             self.state.add_holders(seq, queues);
         } else {
             let topic = Arc::from(topic);
