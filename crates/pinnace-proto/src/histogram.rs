@@ -166,7 +166,7 @@ impl Histogram {
         let rank = ((quantile.clamp(0.0, 1.0) * self.count as f64).ceil() as u64).max(1);
         let mut seen = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
-            seen += count;
+            seen = count.saturating_add(seen);
             if seen >= rank {
                 let (first, past) = bucket_bounds(bucket);
                 let middle = first + (past - first) / 2;
@@ -247,6 +247,12 @@ impl<'de> Deserialize<'de> for Histogram {
             return Err(D::Error::custom(format!(
                 "histogram bucket {last} is beyond the last"
             )));
+        }
+        let rising = wire.buckets.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if !rising || wire.min_ns > wire.max_ns {
+            return Err(D::Error::custom(
+                "histogram buckets do not rise, or its minimum is above its maximum",
+            ));
         }
         histogram.counts.resize(last + 1, 0);
         for (bucket, count) in wire.buckets {
@@ -345,6 +351,8 @@ mod tests {
             ("log-linear-6", "other"),
             ("\"count\":4", "\"count\":5"),
             ("[3,1]", "[99999,1]"),
+            ("[3,1]", "[400,1]"),
+            ("\"min_ns\":3,", "\"min_ns\":4000001,"),
         ] {
             let broken = text.replace(from, to);
             assert_ne!(broken, text);
