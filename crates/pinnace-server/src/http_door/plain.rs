@@ -249,6 +249,8 @@ fn asks_to_end(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// `Some(length)` of a plain request, `None` of one that may become one.
@@ -311,5 +313,26 @@ mod tests {
         let text = many(HTTP_HEADERS_PLAIN_MAX);
         check(&text, Ok(Some(text.len())));
         check(&many(HTTP_HEADERS_PLAIN_MAX + 1), Err(()));
+    }
+
+    proptest! {
+        /// Arbitrary bytes never panic, and what more bytes follow does not change what was read.
+        #[test]
+        fn portions_do_not_matter(
+            words in prop::collection::vec(prop::sample::select(vec![
+                "GET /t/a HTTP/1.1\r\n", "POST /t HTTP/1.1\r\n", "GET /t?wait=1 HTTP/1.1\r\n", "PUT ",
+                "content-length: 2\r\n", "connection: close\r\n", "expect: x\r\n", "\r\n", "ab", ":", "\0", "\u{e9}",
+            ]), 0..9),
+            cut in 0..80_usize,
+        ) {
+            let text = words.concat();
+            let whole = parse(text.as_bytes());
+            let length = |found: &Option<(Request<Payload>, usize)>| found.as_ref().map(|(_, length)| *length);
+            match parse(&text.as_bytes()[..cut.min(text.len())]) {
+                Ok(None) => {}
+                Ok(part) => prop_assert_eq!(length(&part), whole.ok().as_ref().and_then(length)),
+                Err(NotPlain) => prop_assert!(whole.is_err()),
+            }
+        }
     }
 }

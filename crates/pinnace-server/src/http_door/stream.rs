@@ -327,3 +327,29 @@ pub(super) fn permit(context: &Context) -> Result<(), Failure> {
         Err(Failure::forbidden())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_life_come_neither_too_often_nor_too_rarely() {
+        for (asked, expected_ms) in [
+            ("99ms", 100),
+            ("100ms", 100),
+            ("101ms", 101),
+            ("599s", 599_000),
+            ("10m", 600_000),
+            ("601s", 600_000),
+        ] {
+            let mut request = Request::new(Payload::Whole(bytes::Bytes::new()));
+            *request.uri_mut() = format!("/t?heartbeat={asked}").parse().unwrap();
+            let wish = wish(&request, Shape::Payload, None).map_err(|f| f.to_string());
+            assert_eq!(
+                wish.unwrap().heartbeat,
+                Duration::from_millis(expected_ms),
+                "{asked}"
+            );
+        }
+    }
+}

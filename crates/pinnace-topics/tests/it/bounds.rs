@@ -1,6 +1,8 @@
 //! Every limit of the broker at one below it, at it and at one above it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use pinnace_log::twin::TwinDisk;
 use pinnace_topics::{
@@ -175,4 +177,51 @@ fn who_waits_for_a_queue() {
         crate::harness::delete(&broker, "t", "q");
         all
     });
+}
+
+/// Messages of one topic that wait in a queue, in a log of the usual size.
+fn filled(count: usize, now_us: &Arc<AtomicU64>, options: Option<QueueOptions>) -> Broker {
+    let (disk, clock) = (Arc::new(TwinDisk::new()), Arc::clone(now_us));
+    let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+    let path = std::path::Path::new("log");
+    let broker = Broker::open_on(disk, path, Options::default(), clock)
+        .unwrap()
+        .0;
+    assert!(creates(&broker, "t", "q", options));
+    let (mut publisher, mut batch) = (broker.publisher(), Batch::default());
+    for _ in 0..count {
+        let published = publisher.publish(&message("t", b""), None, &mut batch, None);
+        assert_eq!(published.unwrap().queues, 1);
+    }
+    let (call, fate) = done();
+    broker.settle(call);
+    fate.wait().unwrap();
+    broker
+}
+
+#[test]
+fn what_one_tick_drops() {
+    let aging = QueueOptions {
+        age_max_us: Some(1),
+        ..QueueOptions::default()
+    };
+    for (count, left) in [(99_999, 0), (100_000, 0), (100_001, 1)] {
+        let now_us = Arc::new(AtomicU64::new(1));
+        let broker = filled(count, &now_us, Some(aging.clone()));
+        now_us.store(9, Ordering::Relaxed);
+        broker.tick(Instant::now());
+        let status = broker.queue_status(b"t", "q").unwrap();
+        assert_eq!(status.messages, left, "{count}");
+    }
+}
+
+#[test]
+fn what_one_page_looks_at() {
+    let now_us = Arc::new(AtomicU64::new(1));
+    for (count, is_last) in [(65_535, true), (65_536, true), (65_537, false)] {
+        let broker = filled(count, &now_us, None);
+        let page = broker.page(b"another", 0, 9).unwrap();
+        assert_eq!((page.last, page.messages.len()), (is_last, 0), "{count}");
+        assert_eq!(page.through_seq, count.min(65_536) as u64);
+    }
 }

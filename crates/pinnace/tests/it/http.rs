@@ -84,6 +84,28 @@ fn subscriptions_see_what_is_published_while_they_exist() {
 }
 
 #[test]
+fn who_only_asks_makes_nothing() {
+    let server = Server::start();
+    let before = server.get("/-/topics").json();
+    check(
+        &server,
+        &[
+            ("POST", "/unheard", "into the void", 200, ""),
+            ("POST", "/unheard", "", 200, ""),
+        ],
+    );
+    for (method, path) in [("GET", "/unknown/nobody"), ("DELETE", "/unknown/nobody")] {
+        assert_eq!(
+            server.http(method, path, &[], b"").status,
+            404,
+            "{method} {path}"
+        );
+    }
+    assert_eq!(server.get("/unknown").status, 200);
+    assert_eq!(server.get("/-/topics").json(), before);
+}
+
+#[test]
 fn from_first_starts_at_what_is_still_stored() {
     let server = Server::start();
     check(

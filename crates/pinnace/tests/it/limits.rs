@@ -65,6 +65,13 @@ fn the_http_door_keeps_its_limits() {
     check("body", 1 << 20, "200", "413", |bytes| {
         status("POST", "/t", &vec![b'x'; bytes])
     });
+    check("head", 64 << 10, "200", "431", |bytes| {
+        let head = "GET /-/health HTTP/1.1\r\nconnection: close\r\npadding: ".to_owned();
+        let padding = "x".repeat(bytes - head.len() - 4);
+        let mut raw = Raw::connect(&server.http);
+        raw.send(head + &padding + "\r\n\r\n");
+        raw.line()[9..12].to_owned()
+    });
     check("request", 64 << 10, "400", "413", |bytes| {
         status("POST", "/-/query", &vec![b'x'; bytes])
     });
