@@ -1,5 +1,6 @@
 //! Queues that stand in for a live subscription: every message is in exactly one of the two.
 
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use pinnace_log::twin::TwinDisk;
@@ -44,29 +45,40 @@ impl Sink for Watch {
 
 #[test]
 fn each_message_is_live_or_in_the_queue() {
-    const MESSAGES: usize = 2_000;
+    const ROUNDS: usize = 40;
+    const MESSAGES: usize = 50;
     let (broker, _) = open(&TwinDisk::new(), small());
     // So that also what is live has a number, as messages of the queue have.
     create(&broker, "t.1", "other");
     let watch = Arc::new(Watch::default());
     broker.subscribe(b"t.*", None, 1, watch.clone()).unwrap();
     let (mut queues, mut queued) = (Vec::new(), Vec::new());
-    std::thread::scope(|scope| {
-        let publishers = [0, 1].map(|number| {
-            let mut publisher = broker.publisher();
-            scope.spawn(move || {
-                let topic = format!("t.{number}");
-                for n in 0..MESSAGES {
-                    let text = format!("{number}:{n:05}");
-                    let mut batch = Batch::default();
-                    publisher
-                        .publish(&message(&topic, text.as_bytes()), None, &mut batch, None)
-                        .unwrap();
-                }
-            })
-        });
-        while !publishers.iter().all(|publisher| publisher.is_finished()) {
-            queues.push(broker.begin_spill(b"t.*", "s").unwrap());
+    for round in 0..ROUNDS {
+        let (tell, published) = channel();
+        let begin = || broker.begin_spill(b"t.*", "s").unwrap();
+        // In every other round the queue is there first, and gets something before anybody looks.
+        let is_first = round % 2 == 0;
+        queues.extend(is_first.then(begin));
+        std::thread::scope(|scope| {
+            for number in [0, 1] {
+                let (mut publisher, tell) = (broker.publisher(), tell.clone());
+                scope.spawn(move || {
+                    let topic = format!("t.{number}");
+                    for n in round * MESSAGES..(round + 1) * MESSAGES {
+                        let text = format!("{number}:{n:05}");
+                        let mut batch = Batch::default();
+                        publisher
+                            .publish(&message(&topic, text.as_bytes()), None, &mut batch, None)
+                            .unwrap();
+                        // Nobody needs to hear of all of them.
+                        let _ = tell.send(());
+                    }
+                });
+            }
+            match is_first {
+                true => published.recv().unwrap(),
+                false => queues.push(begin()),
+            }
             loop {
                 let peeked = broker.peek(b"t.*", "s", 50).unwrap();
                 if let Some(through) = peeked.through_seq {
@@ -76,8 +88,8 @@ fn each_message_is_live_or_in_the_queue() {
                     break;
                 }
             }
-        }
-    });
+        });
+    }
     let live = watch.live(&queues);
     for publisher in ["0:", "1:"] {
         let of = |all: &[String]| -> Vec<String> {
@@ -88,10 +100,10 @@ fn each_message_is_live_or_in_the_queue() {
         assert!(live.is_sorted() && queued.is_sorted());
         let mut all = [live, queued].concat();
         all.sort();
-        let expected = (0..MESSAGES).map(|n| format!("{publisher}{n:05}"));
+        let expected = (0..ROUNDS * MESSAGES).map(|n| format!("{publisher}{n:05}"));
         assert_eq!(all, expected.collect::<Vec<_>>());
     }
-    assert!(queues.len() > 1 && !queued.is_empty(), "{}", queues.len());
+    assert!(queued.len() >= ROUNDS / 2, "{}", queued.len());
 }
 
 #[test]
