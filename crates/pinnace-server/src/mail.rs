@@ -1,10 +1,12 @@
 //! What the log's thread has to tell tasks of a lane, delivered by the batch.
 //!
-//! Invariant: a letter is opened on its lane, after every letter posted before it. To wake each task
-//! from the log's thread would cost that thread more than the batch's writing, and the lane as many
-//! wake-ups; so letters are left, and the lane is woken once. Left to others: when a batch is over.
+//! Invariant: a letter is opened once, after every letter posted before it, and one that panics costs the
+//! others nothing. To wake each task from the log's thread would cost that thread more than the batch's
+//! writing, and the lane as many wake-ups; so letters are left, and the lane is woken once, unless they
+//! are so few that the log's thread opens them itself. Left to others: when a batch is over.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pinnace_topics::{StoreError, Taken};
@@ -102,7 +104,10 @@ impl Mail {
     /// Opens what was posted, in order: whoever does so has the turn.
     fn open_all(&self, _turn: &MutexGuard<'_, ()>) {
         let letters = std::mem::take(&mut *self.lock());
-        letters.into_iter().for_each(Letter::open);
+        for letter in letters {
+            // A door's mistake must not end the lane's mail. The panic hook has reported it.
+            let _ = catch_unwind(AssertUnwindSafe(|| letter.open()));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Letter>> {

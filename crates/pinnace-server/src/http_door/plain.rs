@@ -43,6 +43,8 @@ impl Rest {
 /// Answers requests as long as they are plain; `None` when the connection has ended.
 pub(super) async fn serve(context: &Context, mut stream: TcpStream) -> Option<Rest> {
     let mut read = Vec::new();
+    // What was left of `read` when more was waited for.
+    let mut had = 0;
     let mut written = Outgoing::default();
     let patience = sleep_until(Instant::now() + HTTP_IDLE_TIMEOUT);
     tokio::pin!(patience);
@@ -55,7 +57,9 @@ pub(super) async fn serve(context: &Context, mut stream: TcpStream) -> Option<Re
                 Ok(Some((request, length))) => {
                     at += length;
                     let ends = asks_to_end(request.headers()) || context.harbour.is_stopping();
-                    written.add(handle(context, request, false).await, ends);
+                    if !written.add(handle(context, request, false).await, ends) {
+                        return None;
+                    }
                     if ends {
                         written.send(context, &mut stream).await;
                         return None;
@@ -73,7 +77,9 @@ pub(super) async fn serve(context: &Context, mut stream: TcpStream) -> Option<Re
             return Some(Rest { stream, read });
         }
         read.reserve(HTTP_READ_BYTES);
-        wait_anew(patience.as_mut(), read.is_empty());
+        let begins = at > 0 || had == 0;
+        had = read.len();
+        wait_anew(patience.as_mut(), read.is_empty(), begins);
         tokio::select! {
             count = stream.read_buf(&mut read) => match count {
                 Ok(0) | Err(_) => return None,
@@ -86,17 +92,18 @@ pub(super) async fn serve(context: &Context, mut stream: TcpStream) -> Option<Re
     }
 }
 
-/// How long the next bytes may take. A deadline that is far enough stays, because to move it costs
-/// more than to parse a request.
-fn wait_anew(mut patience: Pin<&mut Sleep>, is_idle: bool) {
+/// How long the connection may be idle, or the request take that `begins` with what was read; more of one
+/// that has begun does not prolong it. An idle deadline that is far enough stays, because to move it
+/// costs more than to parse a request.
+fn wait_anew(patience: Pin<&mut Sleep>, is_idle: bool, begins: bool) {
     let now = Instant::now();
-    let wait = match is_idle {
-        true => HTTP_IDLE_TIMEOUT,
-        false => HTTP_HEADER_TIMEOUT,
-    };
     let left = patience.deadline().saturating_duration_since(now);
-    if left > wait || left < wait / 2 {
-        patience.as_mut().reset(now + wait);
+    if is_idle {
+        if left < HTTP_IDLE_TIMEOUT / 2 {
+            patience.reset(now + HTTP_IDLE_TIMEOUT);
+        }
+    } else if begins {
+        patience.reset(now + HTTP_HEADER_TIMEOUT);
     }
 }
 
@@ -108,12 +115,13 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn add(&mut self, answer: Answer, ends: bool) {
+    /// False for an answer that has no end, with which the connection has to.
+    fn add(&mut self, answer: Answer, ends: bool) -> bool {
         let (head, body) = answer.into_parts();
         let Some((body, receipt)) = body.into_whole() else {
             // Streams are asked for by what makes a request not plain.
             tracing::error!("a plain request was answered by a stream");
-            return;
+            return false;
         };
         self.receipts.extend(receipt);
         let out = &mut self.bytes;
@@ -138,6 +146,7 @@ impl Outgoing {
         date::write(out);
         out.extend_from_slice(b"\r\n\r\n");
         out.extend_from_slice(&body);
+        true
     }
 
     /// Sends everything; false when nobody is there any more, and what was taken goes back.
@@ -297,6 +306,27 @@ mod tests {
             "POST /t HTTP/1.1\r\ncontent-length: 99999999999999999999",
         ] {
             check(&format!("{head}\r\n\r\n"), Err(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_trickles_in_gets_no_more_time() {
+        let began = Instant::now();
+        let patience = sleep_until(began + HTTP_IDLE_TIMEOUT);
+        tokio::pin!(patience);
+        let second = std::time::Duration::from_secs(1);
+        for (at_s, is_idle, begins, deadline) in [
+            (0, true, true, began + HTTP_IDLE_TIMEOUT),
+            (1, false, true, began + second + HTTP_HEADER_TIMEOUT),
+            (7, false, false, began + second + HTTP_HEADER_TIMEOUT),
+            (9, false, true, began + 9 * second + HTTP_HEADER_TIMEOUT),
+            (10, true, true, began + 10 * second + HTTP_IDLE_TIMEOUT),
+            (20, true, true, began + 10 * second + HTTP_IDLE_TIMEOUT),
+        ] {
+            let at = began + at_s * second;
+            tokio::time::advance(at - Instant::now()).await;
+            wait_anew(patience.as_mut(), is_idle, begins);
+            assert_eq!(patience.deadline(), deadline, "at {at_s} s");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A task reads what is there, carries out every complete operation, and only then writes, once
 //! for each receiver it touched, from its own thread; a receiver whose socket is full is finished by
-//! that receiver's writer task. So a flood costs few system calls and a reader never waits for a
+//! that receiver's own task. So a flood costs few system calls and a reader never waits for a
 //! slow one.
 
 mod acknowledge;
