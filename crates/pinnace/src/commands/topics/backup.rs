@@ -5,13 +5,11 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::units::show_size;
-use pinnace_proto::upkeep::Backup;
 use pinnace_server::verify_backup;
 
 use super::unfinished::Unfinished;
-use super::unusable;
+use super::{document, unusable};
 use crate::commands::Context;
 use crate::failure::{DONE, Failure, Result};
 
@@ -47,13 +45,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
             .hint("nothing was left; `pinnace topics check` says whether the server's log is well")
     })?;
     unfinished.finish().map_err(unwritable)?;
-    let document = Backup {
-        v: DOCUMENT_VERSION,
-        file: name,
-        created_us: facts.created_us,
-        segments: facts.segments,
-        bytes: facts.bytes,
-    };
+    let document = document(name, &facts);
     if context.output.json {
         context.output.document(&document);
     }

@@ -5,12 +5,11 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::units::show_size;
-use pinnace_proto::upkeep::{Backup, StoredProblem, TopicsCheck};
+use pinnace_proto::upkeep::{StoredProblem, TopicsCheck};
 use pinnace_server::{CheckError, check_data, verify_backup};
 
-use super::unusable;
+use super::{document, unusable};
 use crate::commands::{Context, since_text};
 use crate::failure::{DONE, Failure, INTEGRITY, Result};
 
@@ -126,13 +125,7 @@ fn check_backup(file: &Path, context: &Context<'_>) -> Result<u8> {
             format!("the backup {name} is not to be used: {error}"),
         )
     })?;
-    let document = Backup {
-        v: DOCUMENT_VERSION,
-        file: name.to_string(),
-        created_us: facts.created_us,
-        segments: facts.segments,
-        bytes: facts.bytes,
-    };
+    let document = document(name.to_string(), &facts);
     if context.output.json {
         context.output.document(&document);
     }

@@ -7,6 +7,9 @@ mod restore;
 mod unfinished;
 
 use clap::{Args, Subcommand};
+use pinnace_proto::DOCUMENT_VERSION;
+use pinnace_proto::upkeep::Backup;
+use pinnace_server::BackupFacts;
 
 use super::Context;
 use crate::failure::{Failure, INTEGRITY, Result};
@@ -35,6 +38,17 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
         Some(Command::Check(arguments)) => check::run(arguments, context),
         Some(Command::Backup(arguments)) => backup::run(arguments, context),
         Some(Command::Restore(arguments)) => restore::run(arguments, context),
+    }
+}
+
+/// What there is to say of a backup.
+fn document(file: String, facts: &BackupFacts) -> Backup {
+    Backup {
+        v: DOCUMENT_VERSION,
+        file,
+        created_us: facts.created_us,
+        segments: facts.segments,
+        bytes: facts.bytes,
     }
 }
 

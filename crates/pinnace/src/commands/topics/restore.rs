@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::units::show_size;
-use pinnace_proto::upkeep::Backup;
 use pinnace_server::{RestoreError, restore};
 
-use super::{check, unusable};
+use super::{check, document, unusable};
 use crate::commands::Context;
 use crate::failure::{DONE, Failure, PARTIAL, Result, UNSAFE};
 
@@ -27,13 +25,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
     let restored = restore(&arguments.file, &arguments.data).map_err(|error| failure(&error))?;
-    let document = Backup {
-        v: DOCUMENT_VERSION,
-        file: arguments.file.display().to_string(),
-        created_us: restored.facts.created_us,
-        segments: restored.facts.segments,
-        bytes: restored.facts.bytes,
-    };
+    let document = document(arguments.file.display().to_string(), &restored.facts);
     let data = arguments.data.display();
     if context.output.json {
         context.output.document(&document);
