@@ -16,6 +16,13 @@ pub(super) struct RotatedFile {
     files_max: u32,
 }
 
+/// What could not be written, and how many lines before it could.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) lines_before: usize,
+    pub(super) error: io::Error,
+}
+
 impl RotatedFile {
     pub(super) fn open(settings: &MessageLogSettings) -> io::Result<Self> {
         let (file, bytes) = append_to(&settings.file)?;
@@ -34,8 +41,37 @@ impl RotatedFile {
         Ok(())
     }
 
-    /// Writes whole lines.
-    pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Writes whole lines, each where there is room for it.
+    pub(super) fn write(&mut self, mut lines: &[u8]) -> Result<(), Unwritten> {
+        let mut written = 0;
+        while !lines.is_empty() {
+            let (now, later) = lines.split_at(self.fitting(lines));
+            self.write_now(now).map_err(|error| Unwritten {
+                lines_before: written,
+                error,
+            })?;
+            written += memchr::memchr_iter(b'\n', now).count();
+            lines = later;
+        }
+        Ok(())
+    }
+
+    /// How many bytes of whole lines go into the present file, or else into an empty one: one line at least.
+    fn fitting(&self, lines: &[u8]) -> usize {
+        let within = |room: u64| {
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let room = room.min(lines.len());
+            lines
+                .get(..room)
+                .and_then(|part| memchr::memrchr(b'\n', part))
+        };
+        within(self.bytes_max.saturating_sub(self.bytes))
+            .or_else(|| within(self.bytes_max))
+            .or_else(|| memchr::memchr(b'\n', lines))
+            .map_or(lines.len(), |end| end + 1)
+    }
+
+    fn write_now(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate()?;
         }
@@ -116,6 +152,23 @@ mod tests {
         file.write(b"123456789\n").unwrap();
         assert_eq!(read("m.log").as_deref(), Some("123456789\n"));
         assert_eq!(read("m.log.1").as_deref(), Some("a long line of its own\n"));
+    }
+
+    #[test]
+    fn many_lines_at_once_are_spread_over_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = RotatedFile::open(&settings(folder.path(), 9)).unwrap();
+        file.write(b"1\n").unwrap();
+        file.write(b"2\n345678\n9\n0\na very long line\n1\n2\n")
+            .unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
+        let files = ["m.log.3", "m.log.2", "m.log.1", "m.log"].map(read);
+        let expected = ["1\n2\n", "345678\n9\n", "0\n", "a very long line\n"];
+        assert_eq!(read("m.log.4").as_deref(), Some(expected[0]));
+        assert_eq!(files[0].as_deref(), Some(expected[1]));
+        assert_eq!(files[1].as_deref(), Some(expected[2]));
+        assert_eq!(files[2].as_deref(), Some(expected[3]));
+        assert_eq!(files[3].as_deref(), Some("1\n2\n"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use pinnace_topics::{Message, topic};
 
 use crate::clock::now_us;
 use crate::limits::{MESSAGE_LOG_BATCH_BYTES, MESSAGE_LOG_PENDING_BYTES_MAX, PAYLOAD_HEAD_BYTES};
-use file::RotatedFile;
+use file::{RotatedFile, Unwritten};
 use line::{Line, Record};
 
 /// What is logged, and where.
@@ -210,8 +210,15 @@ fn write_all(shared: &Shared, mut file: RotatedFile) {
             }
             match file.write(&lines) {
                 Ok(()) => complained = false,
-                Err(error) => {
-                    lost = told + count;
+                Err(Unwritten {
+                    lines_before,
+                    error,
+                }) => {
+                    // The word about earlier losses is a line too, the first.
+                    lost = match lines_before {
+                        0 => told + count,
+                        lines => count + u64::from(told > 0) - lines as u64,
+                    };
                     if !complained {
                         tracing::warn!(%error, "the message log cannot be written; lines are lost");
                         complained = true;
