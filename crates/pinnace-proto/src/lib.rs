@@ -16,6 +16,7 @@ pub mod name;
 pub mod openapi;
 pub mod run;
 pub mod schema;
+pub mod sync;
 pub mod units;
 pub mod upkeep;
 

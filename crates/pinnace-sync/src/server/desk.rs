@@ -1,0 +1,381 @@
+//! All shares of a server: who mirrors into which, and what is asked about them.
+//!
+//! Invariant: a share has one writer at a time. A second client is told who has it; the same client coming again takes the
+//! place of its earlier connection. Left to others: the transport, who may do what, publishing events.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pinnace_proto::DOCUMENT_VERSION;
+use pinnace_proto::sync::{
+    Attach, ClientState, Hello, Question, Refused, ShareInfo, Shares as SharesInfo, Trash, Verdict,
+    Writer,
+};
+
+use super::session::Session;
+use super::share::{Places, Share, ShareError};
+use super::verify;
+use crate::chunk::CHUNKING_VERSION;
+use crate::wire::{FrameError, FrameKind, read_frame, write_frame};
+
+/// Closes a connection from another thread.
+pub type Close = Box<dyn Fn() + Send>;
+
+/// A connection: bytes in, bytes out. Reading must fail after a while of silence (clients say something every few
+/// seconds), and writing when the other side does not read.
+pub struct Link {
+    /// What comes in.
+    pub reader: Box<dyn Read + Send>,
+    /// What goes out.
+    pub writer: Box<dyn Write + Send>,
+    /// Ends both.
+    pub close: Option<Close>,
+    /// Where it comes from, for people.
+    pub address: String,
+}
+
+/// Who wants to know what happens.
+pub trait Listener: Send + Sync {
+    /// Changes are in a share.
+    fn changed(&self, share: &str, seq: u64, changes: u64, paths: &[String]);
+    /// A client said how it is.
+    fn client_is(&self, share: &str, state: &ClientState, seq: u64);
+    /// The time, microseconds since 1970.
+    fn clock(&self) -> fn() -> u64;
+}
+
+/// Why something about a share cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// There is no share of this name.
+    #[error("there is no share `{0}`")]
+    Unknown(String),
+    /// Nobody mirrors into it, so there is nobody to ask.
+    #[error("nobody mirrors into `{0}` now; start `pinnace sync DIR {0}` first")]
+    NoWriter(String),
+    /// The client did not answer.
+    #[error("the client that mirrors into `{0}` went away before it answered")]
+    Gone(String),
+    /// The client cannot answer.
+    #[error("the client that mirrors into the share says: {0}")]
+    Client(String),
+    /// The share cannot be used.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// A file could not be read.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+#[derive(Default)]
+struct Slot {
+    share: Option<Arc<Share>>,
+    session: Option<Arc<Session>>,
+}
+
+/// The shares of a server.
+pub struct Shares {
+    folder: PathBuf,
+    beside: PathBuf,
+    slots: Mutex<BTreeMap<String, Arc<Mutex<Slot>>>>,
+    listener: Arc<dyn Listener>,
+}
+
+fn held<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shares {
+    /// The shares that lie in `<data>/shares/`; what is known of them lies in `<data>/sync/`.
+    #[must_use]
+    pub fn new(data: &Path, listener: Arc<dyn Listener>) -> Self {
+        Self {
+            folder: data.join("shares"),
+            beside: data.join("sync"),
+            slots: Mutex::default(),
+            listener,
+        }
+    }
+
+    /// Serves a connection until it ends. Its first frame says what it is.
+    pub fn serve(&self, share: &str, mut link: Link) {
+        let mut body = Vec::new();
+        let first = read_frame(&mut link.reader, &mut body);
+        let ended = match first {
+            Ok(FrameKind::Hello) => match serde_json::from_slice::<Hello>(&body) {
+                Ok(hello) => self.open_session(share, hello, link),
+                Err(error) => refuse(&mut link, "protocol", &format!("the greeting: {error}")),
+            },
+            Ok(FrameKind::Attach) => match serde_json::from_slice::<Attach>(&body) {
+                Ok(attach) => self.attach(share, &attach, link),
+                Err(error) => refuse(&mut link, "protocol", &format!("the greeting: {error}")),
+            },
+            Ok(_) => refuse(&mut link, "protocol", "a session begins with a greeting"),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(share, %error, "a session ended");
+        }
+    }
+
+    fn open_session(&self, name: &str, hello: Hello, mut link: Link) -> Result<(), FrameError> {
+        if hello.v != DOCUMENT_VERSION || hello.chunking != CHUNKING_VERSION {
+            let detail = "client and server do not speak the same version; use the same program";
+            return refuse(&mut link, "protocol", detail);
+        }
+        if hello.share != name {
+            return refuse(&mut link, "protocol", "the greeting names another share");
+        }
+        let slot = self.slot(name);
+        let session = {
+            let mut slot = held(&slot);
+            if let Some(earlier) = slot.session.clone().filter(|session| !session.is_over()) {
+                if earlier.hello.replica != hello.replica {
+                    let detail = format!(
+                        "`{}` at {} mirrors into `{name}`; a share has one writer at a time",
+                        earlier.hello.name, earlier.address
+                    );
+                    drop(slot);
+                    return refuse(&mut link, "held", &detail);
+                }
+                earlier.refuse("replaced", "this client connected anew");
+            }
+            // The earlier session lets go of its share when all its threads have ended.
+            if let Some(earlier) = slot.session.take() {
+                earlier.wait_for_end();
+            }
+            let share = match self.share(&mut slot, name) {
+                Ok(share) => share,
+                Err(error) => return refuse(&mut link, "storage", &error.to_string()),
+            };
+            let Some(close) = link.close.take() else {
+                return Err(FrameError::Closed);
+            };
+            let came = (link.address.clone(), self.listener.clock()());
+            let listener = self.listener.clone();
+            let session = Session::new(share, hello, came, link.writer, close, listener);
+            let session = Arc::new(session);
+            slot.session = Some(session.clone());
+            session
+        };
+        tracing::info!(share = name, client = session.hello.name, address = session.address, "a client mirrors into the share");
+        let ended = session.run(&mut link.reader);
+        tracing::info!(share = name, client = session.hello.name, "it ended");
+        ended
+    }
+
+    fn attach(&self, name: &str, attach: &Attach, mut link: Link) -> Result<(), FrameError> {
+        let session = held(&self.slot(name)).session.clone();
+        let session = session.filter(|session| session.token == attach.token && !session.is_over());
+        match session {
+            Some(session) => {
+                let ended = session.attach(&mut link);
+                // Half a session is none.
+                session.end();
+                ended
+            }
+            None => refuse(&mut link, "protocol", "there is no such session"),
+        }
+    }
+
+    fn slot(&self, name: &str) -> Arc<Mutex<Slot>> {
+        held(&self.slots).entry(name.to_owned()).or_default().clone()
+    }
+
+    fn places(&self, name: &str) -> Places {
+        Places {
+            share: self.folder.join(name),
+            beside: self.beside.join(name),
+        }
+    }
+
+    fn share(&self, slot: &mut Slot, name: &str) -> Result<Arc<Share>, ShareError> {
+        if let Some(share) = &slot.share
+            && share.is_in_place()
+        {
+            return Ok(share.clone());
+        }
+        let share = Arc::new(Share::open(&self.places(name))?);
+        slot.share = Some(share.clone());
+        Ok(share)
+    }
+
+    /// A share that exists.
+    fn known(&self, name: &str) -> Result<(Arc<Share>, Option<Arc<Session>>), DeskError> {
+        if !self.places(name).share.is_dir() {
+            return Err(DeskError::Unknown(name.to_owned()));
+        }
+        let slot = self.slot(name);
+        let mut slot = held(&slot);
+        let share = self.share(&mut slot, name)?;
+        let session = slot.session.clone().filter(|session| !session.is_over());
+        Ok((share, session))
+    }
+
+    /// All shares.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn list(&self) -> Result<SharesInfo, DeskError> {
+        let mut shares = Vec::new();
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            entries => Some(entries?),
+        };
+        for entry in entries.into_iter().flatten() {
+            let name = entry?.file_name();
+            if let Some(name) = name.to_str().filter(|name| is_name(name)) {
+                shares.push(self.info(name).unwrap_or_else(|error| broken(name, &error)));
+            }
+        }
+        shares.sort_by(|a, b| a.share.cmp(&b.share));
+        Ok(SharesInfo {
+            v: DOCUMENT_VERSION,
+            shares,
+        })
+    }
+
+    /// One share.
+    ///
+    /// # Errors
+    /// It is not there or cannot be used.
+    pub fn info(&self, name: &str) -> Result<ShareInfo, DeskError> {
+        let (share, session) = self.known(name)?;
+        let (seq, durable) = share.progress();
+        let (entries, bytes, trash, problem) = share.figures();
+        Ok(ShareInfo {
+            v: DOCUMENT_VERSION,
+            share: name.to_owned(),
+            seq,
+            durable,
+            entries,
+            bytes,
+            trash,
+            writer: session.map(|session| Writer {
+                name: session.hello.name.clone(),
+                address: session.address.clone(),
+                since_us: session.since_us,
+                state: held(&session.client).clone(),
+            }),
+            problem,
+        })
+    }
+
+    /// What is in a share's trash.
+    ///
+    /// # Errors
+    /// The share is not there or cannot be used.
+    pub fn trash(&self, name: &str) -> Result<Trash, DeskError> {
+        let (share, _) = self.known(name)?;
+        let items = share.lock().trash.items();
+        Ok(Trash {
+            v: DOCUMENT_VERSION,
+            items,
+        })
+    }
+
+    /// Waits until everything that has happened in the source is durable in the share. Returns the last change.
+    ///
+    /// # Errors
+    /// Nobody mirrors into it, or the client cannot say.
+    pub fn wait(&self, name: &str) -> Result<u64, DeskError> {
+        let (_, session) = self.known(name)?;
+        let session = session.ok_or_else(|| DeskError::NoWriter(name.to_owned()))?;
+        Ok(ask(&session, name, Question::Wait)?.seq)
+    }
+
+    /// Compares a share with its source: by what is known of both, or by reading all files of both again. What is not as
+    /// it should be in the share is told to the client, which sends it anew.
+    ///
+    /// # Errors
+    /// Nobody mirrors into it, or one of the two cannot be read.
+    pub fn verify(&self, name: &str, deep: bool) -> Result<Verdict, DeskError> {
+        let (share, session) = self.known(name)?;
+        let session = session.ok_or_else(|| DeskError::NoWriter(name.to_owned()))?;
+        let repaired = verify::check(&share, &session, deep)?;
+        let question = if deep {
+            Question::DeepDigest
+        } else {
+            Question::Digest
+        };
+        let answer = ask(&session, name, question)?;
+        let (digest, entries) = share.digest();
+        let source = answer.digest.unwrap_or_default();
+        let own = super::hex(&digest);
+        Ok(Verdict {
+            v: DOCUMENT_VERSION,
+            equal: source == own && repaired.is_empty(),
+            seq: answer.seq,
+            source,
+            share: own,
+            entries,
+            deep,
+            repaired,
+        })
+    }
+
+    /// Tells all clients that the server goes down.
+    pub fn stop(&self) {
+        let slots: Vec<_> = held(&self.slots).values().cloned().collect();
+        for slot in slots {
+            if let Some(session) = &held(&slot).session {
+                session.refuse("stopping", "the server is going down; the client comes back by itself");
+            }
+        }
+    }
+
+    /// Removes for good what was deleted before a moment.
+    pub fn expire_trash(&self, before_us: u64) {
+        let slots: Vec<_> = held(&self.slots).values().cloned().collect();
+        for slot in slots {
+            let share = held(&slot).share.clone();
+            let expired = share.map(|share| share.lock().trash.expire(before_us));
+            if let Some(Err(error)) = expired {
+                tracing::warn!(%error, "what is too old in a trash cannot be removed");
+            }
+        }
+    }
+}
+
+fn ask(
+    session: &Session,
+    name: &str,
+    what: Question,
+) -> Result<pinnace_proto::sync::Answer, DeskError> {
+    let gone = || DeskError::Gone(name.to_owned());
+    let answer = session.ask(what).map_err(|_| gone())?;
+    let answer = answer.recv().map_err(|_| gone())?;
+    match answer.error {
+        Some(error) => Err(DeskError::Client(error)),
+        None => Ok(answer),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    pinnace_proto::name::check(name).is_ok()
+}
+
+fn broken(name: &str, error: &DeskError) -> ShareInfo {
+    ShareInfo {
+        v: DOCUMENT_VERSION,
+        share: name.to_owned(),
+        seq: 0,
+        durable: 0,
+        entries: 0,
+        bytes: 0,
+        trash: 0,
+        writer: None,
+        problem: Some(error.to_string()),
+    }
+}
+
+fn refuse(link: &mut Link, code: &str, detail: &str) -> Result<(), FrameError> {
+    let refused = Refused {
+        code: code.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let json = serde_json::to_vec(&refused).unwrap_or_default();
+    Ok(write_frame(&mut link.writer, FrameKind::Refused, &[&json])?)
+}

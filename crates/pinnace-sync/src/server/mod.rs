@@ -1,0 +1,28 @@
+//! The server's end of a mirror.
+//!
+//! A session's packs are staged in parallel beside the share, verified, and put into it by renames in the order of their
+//! numbers ([`jobs`], [`stage`], [`commit`]); [`share`] is what there is of one share, [`desk`] all shares and who has them.
+//!
+//! Invariant: a peer's names go to the kernel one at a time, relative to a held directory. Left to others: transport and
+//! permissions; what a client should send.
+
+mod commit;
+mod desk;
+mod dress;
+mod jobs;
+mod recover;
+mod session;
+mod share;
+mod stage;
+mod staged;
+mod stream;
+mod trash;
+mod verify;
+
+pub use desk::{Close, DeskError, Link, Listener, Shares};
+pub(crate) use recover::read_content;
+pub use share::{Places, Share, ShareError};
+pub use stage::PACK_NEW_DIRS_MAX;
+pub use staged::{Failure, FailureCode};
+
+pub(crate) use crate::ids::{hex, random};

@@ -1,0 +1,260 @@
+//! One share: its directory, what is known of it, its stage and its trash.
+//!
+//! Beside the share's directory lies a folder of ours with `index/`, `stage/` and `trash/`, on the same file system, so
+//! that everything goes into the share by a rename.
+//!
+//! Invariant: the index says of an entry only what was true when it was put there; whether it still is, its fingerprint
+//! tells. A failed sync is final: the share takes nothing more until the server is started anew. Left to others: the
+//! sessions that write into it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::stage::{Base, Numbers};
+use super::staged::{Failure, FailureCode};
+use super::trash::{Trash, remove_all};
+use super::recover;
+use crate::fs::Root;
+use crate::index::{Index, Marks, Store, StoreError};
+use crate::meta::{ContentId, Kind, of_stat};
+
+/// Why a share cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// A file or directory of the share or beside it.
+    #[error("{path}: {error}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// What is known of the share cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The share's directory is on another file system than its stage.
+    #[error("{0} is on another file system than the server's data; a share has to be a directory of its own there")]
+    Elsewhere(PathBuf),
+    /// Its directory is gone.
+    #[error("the share's directory was removed; the next connection begins it anew")]
+    Removed,
+    /// An earlier failure was final.
+    #[error("the share stopped after a failure and goes on when the server is started anew: {0}")]
+    Failed(String),
+}
+
+impl ShareError {
+    pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Io {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
+/// Where a share and what belongs to it lie.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The share itself, a plain directory.
+    pub share: PathBuf,
+    /// What is known of it, its stage and its trash.
+    pub beside: PathBuf,
+}
+
+/// An open share.
+#[derive(Debug)]
+pub struct Share {
+    pub(super) root: Root,
+    pub(super) stage: OwnedFd,
+    pub(super) numbers: Numbers,
+    pub(super) sets_owners: bool,
+    path: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What is known of a share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) index: Index,
+    pub(super) store: Store,
+    pub(super) marks: Marks,
+    pub(super) removals: VecDeque<(u64, Box<[u8]>)>,
+    pub(super) trash: Trash,
+    /// Bytes of all files.
+    pub(super) bytes: u64,
+    pub(super) failed: Option<String>,
+}
+
+impl Share {
+    /// Opens a share, or makes it. What lies in its directory is compared with what is known of it, and what is not
+    /// known is read; a stage that a crash left is emptied.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn open(places: &Places) -> Result<Self, ShareError> {
+        let (stage, index) = (places.beside.join("stage"), places.beside.join("index"));
+        for folder in [&places.share, &stage] {
+            std::fs::create_dir_all(folder).map_err(ShareError::at(folder))?;
+        }
+        let opened = |path: &Path| {
+            Root::open(path).map_err(|error| ShareError::at(path)(error.into()))
+        };
+        let (root, stage_root) = (opened(&places.share)?, opened(&stage)?);
+        let device = |of: &Root| rustix::fs::fstat(of).map(|stat| stat.st_dev).ok();
+        if device(&root) != device(&stage_root) {
+            return Err(ShareError::Elsewhere(places.share.clone()));
+        }
+        let stage_dir = stage_root
+            .dir(b"")
+            .map_err(|error| ShareError::at(&stage)(error.into()))?;
+        // Only this server works in it.
+        rustix::fs::fchmod(&stage_dir, Mode::RWXU)
+            .and_then(|()| empty(&stage_dir))
+            .map_err(|error| ShareError::at(&stage)(error.into()))?;
+        let (store, loaded) = Store::open(&index)?;
+        if let Some(why) = loaded.was_torn {
+            tracing::warn!(share = %places.share.display(), why, "what was known of the share was damaged");
+        }
+        let sets_owners = may_set_owners(&stage_dir);
+        let share = Self {
+            root,
+            stage: stage_dir,
+            numbers: Numbers::default(),
+            sets_owners,
+            path: places.share.clone(),
+            state: Mutex::new(State {
+                index: loaded.index,
+                store,
+                marks: loaded.marks,
+                removals: loaded.removals,
+                trash: Trash::open(&places.beside.join("trash"))?,
+                bytes: 0,
+                failed: None,
+            }),
+            changed: Condvar::new(),
+        };
+        recover::reconcile(&share)?;
+        Ok(share)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change of the state until `is_over` says so.
+    pub(super) fn wait_while<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        mut is_waiting: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        self.changed
+            .wait_while(state, |state| is_waiting(state))
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes who waits for a change.
+    pub(super) fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Whether the directory still is where the share should be, and not removed or replaced.
+    pub(super) fn is_in_place(&self) -> bool {
+        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let there = rustix::fs::lstat(&self.path).map(identity);
+        there.is_ok() && there == rustix::fs::fstat(&self.root).map(identity)
+    }
+
+    /// The digest of the tree as it is known, and its entries.
+    pub(super) fn digest(&self) -> ([u8; 32], u64) {
+        let state = self.lock();
+        (state.index.digest(), state.index.len() as u64)
+    }
+
+    /// A recipe; `None` if it cannot be read.
+    pub(super) fn recipe(&self, at: crate::index::RecipeRef) -> Option<crate::chunk::Recipe> {
+        self.lock().store.recipe(at).ok()
+    }
+
+    /// The old content at a path, if it is there and what the client thinks it is.
+    pub(super) fn base(&self, path: &[u8], content: &ContentId) -> Result<Base, Failure> {
+        let no_base = |detail: &str| Failure::new(FailureCode::Base, detail);
+        let state = self.lock();
+        let node = state.index.find(path);
+        let row = node.map(|node| *state.index.row(node));
+        let row = row.filter(|row| row.meta.kind == Kind::File && row.content == *content);
+        let row = row.ok_or_else(|| no_base("the server does not have that content there"))?;
+        let recipe = row.recipe.ok_or_else(|| no_base("the old content is not in chunks"))?;
+        let recipe = state.store.recipe(recipe);
+        drop(state);
+        let recipe = recipe.map_err(|error| no_base(&error.to_string()))?;
+        let file = self.root.file(path)?;
+        let stat = rustix::fs::fstat(&file)?;
+        let is_it = of_stat(&stat).is_some_and(|(meta, print, _)| {
+            print == row.print && meta.size == row.meta.size
+        });
+        if !is_it {
+            return Err(no_base("the file on the server was changed by somebody else"));
+        }
+        Ok(Base::new(file, recipe))
+    }
+
+    /// Nothing more is taken: what was acknowledged may not be on the disk.
+    pub(super) fn fail(&self, why: &str) {
+        tracing::error!(why, "the share takes nothing more");
+        self.lock().failed.get_or_insert_with(|| why.to_owned());
+        self.wake();
+    }
+
+    /// The last change in the share, and the last durable one.
+    #[must_use]
+    pub fn progress(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.marks.seq, state.marks.durable_seq)
+    }
+
+    /// Entries, bytes of files, things in the trash, and what is wrong.
+    #[must_use]
+    pub fn figures(&self) -> (u64, u64, u64, Option<String>) {
+        let state = self.lock();
+        (
+            state.index.len() as u64,
+            state.bytes,
+            state.trash.len() as u64,
+            state.failed.clone(),
+        )
+    }
+}
+
+/// Removes everything in a directory.
+fn empty(dir: &OwnedFd) -> Result<(), Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    names
+        .iter()
+        .try_for_each(|name| remove_all(dir.as_fd(), name))
+}
+
+/// Whether this process may give files away: tried with a file, because neither the user nor a capability tells
+/// it for every file system.
+fn may_set_owners(stage: &OwnedFd) -> bool {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(stage, "owner", flags, Mode::RUSR) else {
+        return false;
+    };
+    let given = rustix::fs::fchown(&file, Some(Uid::from_raw(65533)), Some(Gid::from_raw(65533)));
+    let _ = rustix::fs::unlinkat(stage, "owner", rustix::fs::AtFlags::empty());
+    given.is_ok()
+}

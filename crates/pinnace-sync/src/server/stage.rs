@@ -1,0 +1,503 @@
+//! Carries out the part of a pack that nobody sees: files and new directories are made in the stage, beside the share and on
+//! the same file system, and verified.
+//!
+//! A directory that is new in the pack is built with all the pack has for it under its final names, and goes to its place in
+//! one rename; files for directories that are there already wait under a number.
+//!
+//! Invariant: nothing outside the stage is touched; what stands in a [`Staged`] has the content that was announced.
+//! Left to others: when (`jobs`), and everything after (`commit`).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pinnace_proto::sync::Durability;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dress::{Dresser, decode_attrs};
+use super::share::Share;
+use super::staged::{
+    Act, Failure, FailureCode, New, Staged, StagedDir, Wanted, What, outline, place,
+};
+use crate::chunk::{Chunk, ChunkId, Recipe};
+use crate::meta::{ContentId, Kind, of_stat};
+use crate::wire::{Facts, Op, OpenedPack, Pack, Place, Step, WireError};
+
+/// New directories that one pack may hold: each is held open while the pack is staged.
+pub const PACK_NEW_DIRS_MAX: usize = 128;
+
+/// Numbers of what lies in a stage.
+#[derive(Debug, Default)]
+pub(super) struct Numbers(AtomicU64);
+
+impl Numbers {
+    pub(super) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The name of a number in the stage.
+pub(super) fn stage_name(number: u64) -> String {
+    format!("{number:x}")
+}
+
+/// Stages a pack.
+///
+/// # Errors
+/// What is wrong with the pack as such, which ends the session. What is wrong with one change is in its act.
+pub(super) fn stage(share: &Share, durability: Durability, opened: &OpenedPack) -> Result<Staged, WireError> {
+    let pack = opened.read()?;
+    let dirs = outline(&pack);
+    let new = dirs.iter().filter(|dir| matches!(dir, StagedDir::New(_)));
+    if new.count() > PACK_NEW_DIRS_MAX {
+        return Err(WireError::Value("a pack makes more than 128 directories"));
+    }
+    let mut staging = Staging {
+        share,
+        dresser: Dresser::new(share.sets_owners, durability),
+        open: dirs.iter().map(|_| None).collect(),
+        next_dir: 0,
+        pack: &pack,
+        made: Vec::new(),
+    };
+    let mut acts = Vec::with_capacity(pack.ops.len());
+    for op in &pack.ops {
+        acts.push(staging.act(op)?);
+    }
+    staging.dress_directories(&mut acts);
+    Ok(Staged {
+        first_seq: opened.first_seq,
+        dirs,
+        acts,
+    })
+}
+
+struct Staging<'a> {
+    share: &'a Share,
+    dresser: Dresser,
+    /// The pack's new directories that were made.
+    open: Vec<Option<OwnedFd>>,
+    /// Number of the next directory that a change makes.
+    next_dir: usize,
+    pack: &'a Pack<'a>,
+    /// Acts that made directories, with the number of the directory.
+    made: Vec<(usize, usize, Wanted)>,
+}
+
+impl Staging<'_> {
+    fn act(&mut self, op: &Op<'_>) -> Result<Act, WireError> {
+        let (at, what) = match op {
+            Op::Mkdir { at, facts } => (at, self.mkdir(at, facts)?),
+            Op::File {
+                at,
+                facts,
+                content,
+                cuts,
+                body,
+            } => {
+                let bytes = &self.pack.bodies[body.clone()];
+                let wanted = Wanted::of(facts);
+                let attrs = decode_attrs(facts.attrs)?;
+                let made = verified(bytes, cuts, *content).and_then(|recipe| {
+                    self.make(at, |dir, name| {
+                        let file = create(dir, name, wanted.mode)?;
+                        write_all(&file, bytes, 0)?;
+                        let print = self.dresser.file(&file, &wanted, &attrs)?;
+                        Ok(New {
+                            meta: wanted.meta(Kind::File, bytes.len() as u64),
+                            print,
+                            content: *content,
+                            recipe,
+                        })
+                    })
+                });
+                (at, made.unwrap_or_else(What::Failed))
+            }
+            Op::Symlink { at, facts, target } => {
+                let wanted = Wanted::of(facts);
+                let made = self.make(at, |dir, name| self.symlink(dir, name, target, &wanted));
+                (at, made.unwrap_or_else(What::Failed))
+            }
+            Op::Patch { at, .. } => (at, self.patch(op)?),
+            Op::Streamed {
+                at,
+                facts,
+                content,
+                stream,
+            } => {
+                decode_attrs(facts.attrs)?;
+                (at, What::Streamed(*stream, Wanted::of(facts), *content))
+            }
+            Op::Link { at, target } => (at, What::Link((*target).into())),
+            Op::Meta { at, kind, facts } => {
+                decode_attrs(facts.attrs)?;
+                (at, What::Meta(*kind, Wanted::of(facts)))
+            }
+            Op::Rename { from, at } => (at, What::Rename((*from).into())),
+            Op::Remove { at } => (at, What::Remove),
+            Op::Exchange { a, b } => {
+                let what = What::Exchange((*a).into(), (*b).into());
+                let at = (0, Box::default());
+                return Ok(Act { at, what });
+            }
+        };
+        let at = place(at);
+        Ok(Act { at, what })
+    }
+
+    /// Makes an entry where it belongs: in its directory, if that is made here too, or in the stage.
+    fn make(
+        &self,
+        at: &Place<'_>,
+        make: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<New, Failure>,
+    ) -> Result<What, Failure> {
+        if let Some(dir) = &self.open[at.dir.0 as usize] {
+            let name = at.name;
+            let made = make(dir.as_fd(), name);
+            if made.is_err() {
+                // What is half made must not go to its place with its directory.
+                let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+            }
+            return made.map(What::Inner);
+        }
+        let number = self.share.numbers.next();
+        let name = stage_name(number);
+        let made = make(self.share.stage.as_fd(), name.as_bytes());
+        if made.is_err() {
+            let _ = rustix::fs::unlinkat(&self.share.stage, &name, AtFlags::empty());
+        }
+        made.map(|new| What::Placed(number, new))
+    }
+
+    fn mkdir(&mut self, at: &Place<'_>, facts: &Facts<'_>) -> Result<What, WireError> {
+        let wanted = Wanted::of(facts);
+        decode_attrs(facts.attrs)?;
+        // The directory's number is the next one that was not known before.
+        let number = self.number_of_new_dir();
+        let act = self.pack_act(number);
+        let made = self.make_dir(at, &wanted);
+        Ok(match made {
+            Ok((what, fd)) => {
+                self.open[number] = Some(fd);
+                self.made.push((act, number, wanted));
+                what
+            }
+            Err(failure) => What::Failed(failure),
+        })
+    }
+
+    fn make_dir(&self, at: &Place<'_>, wanted: &Wanted) -> Result<(What, OwnedFd), Failure> {
+        let new = New {
+            meta: wanted.meta(Kind::Directory, 0),
+            print: crate::Fingerprint::UNKNOWN,
+            content: ContentId::default(),
+            recipe: None,
+        };
+        let inner = self.open[at.dir.0 as usize].as_ref();
+        let (dir, name, what) = match inner {
+            Some(dir) => (dir.as_fd(), at.name.to_vec(), What::Inner(new)),
+            None => {
+                let number = self.share.numbers.next();
+                let name = stage_name(number).into_bytes();
+                (self.share.stage.as_fd(), name, What::Placed(number, new))
+            }
+        };
+        rustix::fs::mkdirat(dir, name.as_slice(), Mode::RWXU)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(dir, name.as_slice(), flags, Mode::empty())?;
+        Ok((what, fd))
+    }
+
+    fn number_of_new_dir(&mut self) -> usize {
+        use crate::wire::PackDir;
+        while matches!(self.pack.dirs[self.next_dir], PackDir::Known(_)) {
+            self.next_dir += 1;
+        }
+        self.next_dir += 1;
+        self.next_dir - 1
+    }
+
+    fn pack_act(&self, dir: usize) -> usize {
+        match self.pack.dirs[dir] {
+            crate::wire::PackDir::New(act) => act as usize,
+            crate::wire::PackDir::Known(_) => 0,
+        }
+    }
+
+    fn symlink(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        target: &[u8],
+        wanted: &Wanted,
+    ) -> Result<New, Failure> {
+        rustix::fs::symlinkat(target, dir, name)?;
+        self.dresser.symlink(dir, name, wanted)?;
+        let stat = crate::fs::stat_at(dir, name)?;
+        let (_, print, _) = of_stat(&stat).ok_or(Errno::INVAL)?;
+        Ok(New {
+            meta: wanted.meta(Kind::Symlink, target.len() as u64),
+            print,
+            content: ContentId(*blake3::hash(target).as_bytes()),
+            recipe: None,
+        })
+    }
+
+    /// A file made of an old one. The pack was held back until the changes before it were in the share.
+    fn patch(&self, op: &Op<'_>) -> Result<What, WireError> {
+        let Op::Patch {
+            at,
+            facts,
+            content,
+            base,
+            base_content,
+            steps,
+            body,
+        } = op
+        else {
+            return Err(WireError::Value("no patch"));
+        };
+        let wanted = Wanted::of(facts);
+        let attrs = decode_attrs(facts.attrs)?;
+        let bytes = &self.pack.bodies[body.clone()];
+        let made = self.make(at, |dir, name| {
+            let base = self.share.base(base, base_content)?;
+            let file = create(dir, name, wanted.mode)?;
+            let mut written = Written::new(&file);
+            written.steps(Some(&base), steps, bytes)?;
+            let (recipe, size) = written.end(*content)?;
+            let print = self.dresser.file(&file, &wanted, &attrs)?;
+            Ok(New {
+                meta: wanted.meta(Kind::File, size),
+                print,
+                content: *content,
+                recipe,
+            })
+        });
+        Ok(made.unwrap_or_else(What::Failed))
+    }
+
+    /// Gives new directories their looks once they are filled, the deepest first.
+    fn dress_directories(&self, acts: &mut [Act]) {
+        for (act, dir, wanted) in self.made.iter().rev() {
+            let Some(fd) = &self.open[*dir] else {
+                continue;
+            };
+            let dressed = decode_attrs(&wanted.attrs)
+                .map_err(|error| Failure::new(FailureCode::System, error.to_string()))
+                .and_then(|attrs| Ok(self.dresser.directory(fd.as_fd(), wanted, &attrs)?));
+            match (&mut acts[*act].what, dressed) {
+                (What::Placed(_, new) | What::Inner(new), Ok(print)) => new.print = print,
+                (what, Err(failure)) => *what = What::Failed(failure),
+                (_, Ok(_)) => {}
+            }
+        }
+    }
+}
+
+/// Checks content that came whole, and cuts it.
+fn verified(bytes: &[u8], cuts: &[u32], content: ContentId) -> Result<Option<Recipe>, Failure> {
+    let mut rest = bytes;
+    let recipe = (!cuts.is_empty()).then(|| {
+        let chunks = cuts.iter().map(|bytes| {
+            let (chunk, after) = rest.split_at(*bytes as usize);
+            rest = after;
+            Chunk {
+                bytes: *bytes,
+                id: ChunkId::of(chunk),
+            }
+        });
+        Recipe {
+            chunks: chunks.collect(),
+        }
+    });
+    let found = match &recipe {
+        Some(recipe) => recipe.content_id(),
+        None => ContentId(*blake3::hash(bytes).as_bytes()),
+    };
+    if found == content {
+        Ok(recipe)
+    } else {
+        Err(wrong_content())
+    }
+}
+
+fn wrong_content() -> Failure {
+    Failure::new(
+        FailureCode::Content,
+        "the bytes that arrived are not those that were announced",
+    )
+}
+
+/// Makes a file that nobody else has.
+pub(super) fn create(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Special bits are set when the owner is, which would clear them.
+    let mode = Mode::from_raw_mode(mode & 0o777) | Mode::RUSR | Mode::WUSR;
+    rustix::fs::openat(dir, name, flags, mode)
+}
+
+pub(super) fn write_all(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(&file, bytes, offset) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(count) => {
+                offset += count as u64;
+                bytes = &bytes[count..];
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// An old content that is there as it is known.
+pub(super) struct Base {
+    pub(super) file: OwnedFd,
+    pub(super) recipe: Recipe,
+    /// Where each chunk begins.
+    offsets: Vec<u64>,
+}
+
+impl Base {
+    pub(super) fn new(file: OwnedFd, recipe: Recipe) -> Self {
+        let mut offset = 0;
+        let offsets = recipe.chunks.iter().map(|chunk| {
+            offset += u64::from(chunk.bytes);
+            offset - u64::from(chunk.bytes)
+        });
+        let offsets = offsets.collect();
+        Self {
+            file,
+            recipe,
+            offsets,
+        }
+    }
+}
+
+/// A file that is being written from steps.
+pub(super) struct Written<F> {
+    file: F,
+    offset: u64,
+    chunks: Vec<Chunk>,
+    buffer: Vec<u8>,
+}
+
+impl<F: AsFd> Written<F> {
+    pub(super) fn new(file: F) -> Self {
+        Self {
+            file,
+            offset: 0,
+            chunks: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn file(&self) -> &F {
+        &self.file
+    }
+
+    /// Writes what the steps say. What is copied is verified by the base's recipe.
+    pub(super) fn steps(
+        &mut self,
+        base: Option<&Base>,
+        steps: &[Step],
+        mut bytes: &[u8],
+    ) -> Result<(), Failure> {
+        for step in steps {
+            match *step {
+                Step::New(count) => {
+                    let (chunk, rest) = bytes.split_at(count as usize);
+                    bytes = rest;
+                    write_all(&self.file, chunk, self.offset)?;
+                    self.advance(ChunkId::of(chunk), count);
+                }
+                Step::Hole(count) => {
+                    // Where there is no length yet nothing is written: the end is set when all is there.
+                    self.advance(ChunkId::HOLE, count);
+                }
+                Step::Copy { first, count } => {
+                    let no_base = || Failure::new(FailureCode::Base, "there is no old content");
+                    self.copy(base.ok_or_else(no_base)?, first as usize, count as usize)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, id: ChunkId, bytes: u32) {
+        self.offset += u64::from(bytes);
+        self.chunks.push(Chunk { bytes, id });
+    }
+
+    fn copy(&mut self, base: &Base, first: usize, count: usize) -> Result<(), Failure> {
+        /// Bytes that are read and written at once.
+        const COPY_BYTES: usize = 1 << 20;
+        let chunks = base.recipe.chunks.get(first..first + count);
+        let outside = || Failure::new(FailureCode::Base, "chunks the old content does not have");
+        let chunks = chunks.ok_or_else(outside)?;
+        let mut from = base.offsets.get(first).copied().unwrap_or_default();
+        let mut rest = chunks;
+        while let Some(chunk) = rest.first() {
+            if chunk.id == ChunkId::HOLE {
+                self.advance(chunk.id, chunk.bytes);
+                from += u64::from(chunk.bytes);
+                rest = &rest[1..];
+                continue;
+            }
+            let mut bytes = 0;
+            let run = rest.iter().take_while(|chunk| {
+                bytes += chunk.bytes as usize;
+                bytes <= COPY_BYTES && chunk.id != ChunkId::HOLE
+            });
+            let (run, after) = rest.split_at(run.count().max(1));
+            rest = after;
+            let bytes: usize = run.iter().map(|chunk| chunk.bytes as usize).sum();
+            self.buffer.clear();
+            crate::fs::read_exactly(&base.file, from, bytes, &mut self.buffer)?;
+            self.verify(run, bytes)?;
+            from += bytes as u64;
+            self.put_buffer(run)?;
+        }
+        Ok(())
+    }
+
+    fn verify(&self, run: &[Chunk], bytes: usize) -> Result<(), Failure> {
+        let mut rest = &self.buffer[..];
+        let is_whole = rest.len() == bytes;
+        let is_right = is_whole
+            && run.iter().all(|chunk| {
+                let (bytes, after) = rest.split_at(chunk.bytes as usize);
+                rest = after;
+                ChunkId::of(bytes) == chunk.id
+            });
+        if is_right {
+            Ok(())
+        } else {
+            let detail = "the file on the server is not what was mirrored there";
+            Err(Failure::new(FailureCode::Base, detail))
+        }
+    }
+
+    fn put_buffer(&mut self, run: &[Chunk]) -> Result<(), Failure> {
+        write_all(&self.file, &self.buffer, self.offset)?;
+        for chunk in run {
+            self.advance(chunk.id, chunk.bytes);
+        }
+        Ok(())
+    }
+
+    /// Ends the file and says what its recipe and length are.
+    pub(super) fn end(self, content: ContentId) -> Result<(Option<Recipe>, u64), Failure> {
+        let recipe = Recipe {
+            chunks: self.chunks,
+        };
+        if recipe.content_id() != content {
+            return Err(wrong_content());
+        }
+        // A hole at the end has left no trace in the length.
+        rustix::fs::ftruncate(&self.file, self.offset)?;
+        Ok((Some(recipe), self.offset))
+    }
+}
