@@ -145,10 +145,7 @@ impl Index {
 
     /// What is in a directory, in no order.
     pub fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let first = self.arena.first_child(id.0);
-        std::iter::successors(Some(first), |slot| Some(self.arena.next(*slot)))
-            .take_while(|slot| *slot != NONE)
-            .map(NodeId)
+        chain(self.arena.first_child(id.0), |slot| self.arena.next(slot))
     }
 
     /// What is known of an entry.
@@ -342,10 +339,7 @@ impl Index {
 
     /// An entry and everything beneath it, each directory before what is in it.
     pub fn walk_from(&self, top: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let behind = move |slot: &u32| Some(self.arena.behind(*slot, top.0));
-        std::iter::successors(Some(top.0), behind)
-            .take_while(|slot| *slot != NONE)
-            .map(NodeId)
+        chain(top.0, move |slot| self.arena.behind(slot, top.0))
     }
 
     /// Bytes of memory it takes.
@@ -426,6 +420,12 @@ impl Index {
             drop_slot(&mut self.by_content, self.state.hash_one(content), slot);
         }
     }
+}
+
+/// Entries from one on, each telling which follows.
+fn chain(first: u32, next: impl Fn(u32) -> u32) -> impl Iterator<Item = NodeId> {
+    let some = |slot: u32| (slot != NONE).then_some(slot);
+    std::iter::successors(some(first), move |slot| some(next(*slot))).map(NodeId)
 }
 
 /// The content by which an entry is found, if it is.
