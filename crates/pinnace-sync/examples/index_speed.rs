@@ -1,4 +1,4 @@
-//! What an index costs: `index_speed [ENTRIES]` builds one in directories of 1,000 entries and prints how long
+//! What an index costs: `index_speed [ENTRIES] [LOADS]` builds one in directories of 1,000 entries and prints how long
 //! building, appending, a snapshot, loading and the digest take, and the memory of an entry.
 
 #![allow(
@@ -19,16 +19,16 @@ const WIDTH: usize = 1_000;
 const LARGE_EVERY: usize = 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let entries = std::env::args()
-        .nth(1)
-        .map_or(Ok(1_000_000), |word| word.parse())?;
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |usual: usize| arguments.next().map_or(Ok(usual), |word| word.parse());
+    let (entries, loads) = (number(1_000_000)?, number(3)?);
     let folder = std::env::temp_dir().join(format!("pinnace-index-speed-{}", std::process::id()));
-    let measured = measure(entries, &folder);
+    let measured = measure(entries, loads, &folder);
     std::fs::remove_dir_all(&folder)?;
     measured
 }
 
-fn measure(entries: usize, folder: &std::path::Path) -> Result<(), Box<dyn Error>> {
+fn measure(entries: usize, loads: usize, folder: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let (mut store, _) = Store::open(folder)?;
     let (index, changes) = timed("build", || build(entries));
     let mut index = index;
@@ -47,7 +47,7 @@ fn measure(entries: usize, folder: &std::path::Path) -> Result<(), Box<dyn Error
         store.checkpoint(&mut index, &Marks::default(), &Removals::new())
     })?;
     drop(store);
-    for _ in 0..3 {
+    for _ in 0..loads {
         let (_, loaded) = timed("load from the snapshot", || Store::open(folder))?;
         report_memory("loaded", &loaded.index);
     }

@@ -10,6 +10,7 @@
 mod arena;
 mod digest;
 mod files;
+mod keys;
 mod log;
 mod marks;
 mod names;

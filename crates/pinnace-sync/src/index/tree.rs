@@ -11,11 +11,11 @@
 //! content if it is a file in chunks, unless many have the same. No operation recurses: a tree may be as deep as
 //! it likes. Left to others: what the changes are ([`super::Change`]) and keeping them ([`super::Store`]).
 
-use std::hash::{BuildHasher, RandomState};
-
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::arena::{Arena, NONE, ROOT, SLOTS_MAX};
+use super::keys::Keys;
 use super::{NodeId, RecipeRef, Row};
 use crate::chunk::WHOLE_BYTES_MAX;
 use crate::meta::{ContentId, Kind};
@@ -48,7 +48,7 @@ pub struct Index {
     by_name: HashTable<u32>,
     by_inode: HashTable<u32>,
     by_content: HashTable<u32>,
-    state: RandomState,
+    keys: Keys,
 }
 
 impl Default for Index {
@@ -74,7 +74,7 @@ impl Index {
             by_name: HashTable::with_capacity(slots),
             by_inode: HashTable::with_capacity(slots),
             by_content: HashTable::new(),
-            state: RandomState::new(),
+            keys: Keys::new(),
         }
     }
 
@@ -99,11 +99,9 @@ impl Index {
     /// The entry of this name in a directory.
     #[must_use]
     pub fn child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
-        let found = self
-            .by_name
-            .find(self.state.hash_one((dir.0, name)), |slot| {
-                self.arena.parent(*slot) == dir.0 && self.arena.name(*slot) == name
-            });
+        let found = self.by_name.find(self.keys.name(dir.0, name), |slot| {
+            self.arena.parent(*slot) == dir.0 && self.arena.name(*slot) == name
+        });
         found.copied().map(NodeId)
     }
 
@@ -316,7 +314,7 @@ impl Index {
 
     /// The entries that had this inode when they were last seen: several when it is linked, none for 0.
     pub fn with_inode(&self, inode: u64) -> impl Iterator<Item = NodeId> + '_ {
-        let same = self.by_inode.iter_hash(self.state.hash_one(inode));
+        let same = self.by_inode.iter_hash(self.keys.number(inode));
         same.filter(move |slot| self.arena.row(**slot).print.inode == inode)
             .map(|slot| NodeId(*slot))
     }
@@ -325,7 +323,7 @@ impl Index {
     /// those have gone, others may still be there.
     #[must_use]
     pub fn with_content(&self, content: &ContentId) -> Option<NodeId> {
-        let hash = self.state.hash_one(content);
+        let hash = self.keys.content(&content.0);
         let found = self
             .by_content
             .find(hash, |slot| self.arena.row(*slot).content == *content);
@@ -361,9 +359,17 @@ impl Index {
 
     /// Adds an entry to one of the slots that were laid out; `None` when the directory has one of this name.
     pub(super) fn place(&mut self, id: NodeId, dir: NodeId, name: &[u8], row: Row) -> Option<()> {
-        self.child(dir, name).is_none().then_some(())?;
+        let (arena, keys) = (&self.arena, &self.keys);
+        let entry = self.by_name.entry(
+            keys.name(dir.0, name),
+            |slot| arena.parent(*slot) == dir.0 && arena.name(*slot) == name,
+            |slot| keys.name(arena.parent(*slot), arena.name(*slot)),
+        );
+        let Entry::Vacant(vacant) = entry else {
+            return None;
+        };
+        vacant.insert(id.0);
         self.arena.place(id.0, dir.0, name, row);
-        self.add_name(id.0);
         self.add_keys(id.0);
         Some(())
     }
@@ -379,35 +385,37 @@ impl Index {
     }
 
     fn add_name(&mut self, slot: u32) {
-        let (arena, state) = (&self.arena, &self.state);
-        let hash = |slot: &u32| state.hash_one((arena.parent(*slot), arena.name(*slot)));
+        let (arena, keys) = (&self.arena, &self.keys);
+        let hash = |slot: &u32| keys.name(arena.parent(*slot), arena.name(*slot));
         self.by_name.insert_unique(hash(&slot), slot, hash);
     }
 
     fn drop_name(&mut self, slot: u32) {
-        let key = (self.arena.parent(slot), self.arena.name(slot));
-        drop_slot(&mut self.by_name, self.state.hash_one(key), slot);
+        let key = self
+            .keys
+            .name(self.arena.parent(slot), self.arena.name(slot));
+        drop_slot(&mut self.by_name, key, slot);
     }
 
     fn add_inode(&mut self, slot: u32) {
-        let (arena, state) = (&self.arena, &self.state);
+        let (arena, keys) = (&self.arena, &self.keys);
         if arena.row(slot).print.inode != 0 {
-            let hash = |slot: &u32| state.hash_one(arena.row(*slot).print.inode);
+            let hash = |slot: &u32| keys.number(arena.row(*slot).print.inode);
             self.by_inode.insert_unique(hash(&slot), slot, hash);
         }
     }
 
     fn drop_inode(&mut self, slot: u32) {
-        let hash = self.state.hash_one(self.arena.row(slot).print.inode);
+        let hash = self.keys.number(self.arena.row(slot).print.inode);
         drop_slot(&mut self.by_inode, hash, slot);
     }
 
     fn add_content(&mut self, slot: u32) {
-        let (arena, state) = (&self.arena, &self.state);
+        let (arena, keys) = (&self.arena, &self.keys);
         let Some(content) = content_key(arena.row(slot)) else {
             return;
         };
-        let hash = |slot: &u32| state.hash_one(arena.row(*slot).content);
+        let hash = |slot: &u32| keys.content(&arena.row(*slot).content.0);
         let copies = self.by_content.iter_hash(hash(&slot));
         let copies = copies.filter(|slot| arena.row(**slot).content == *content);
         if copies.take(COPIES_MAX).count() < COPIES_MAX {
@@ -417,7 +425,7 @@ impl Index {
 
     fn drop_content(&mut self, slot: u32) {
         if let Some(content) = content_key(self.arena.row(slot)) {
-            drop_slot(&mut self.by_content, self.state.hash_one(content), slot);
+            drop_slot(&mut self.by_content, self.keys.content(&content.0), slot);
         }
     }
 }
