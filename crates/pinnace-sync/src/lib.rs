@@ -10,6 +10,8 @@
 //! What it leaves to others: sockets, HTTP and TLS (a session is bytes in and bytes out), who may do what, and
 //! where shares and indexes lie (it is given directories).
 
+pub mod chunk;
+pub mod index;
 pub mod meta;
 pub mod path;
 
