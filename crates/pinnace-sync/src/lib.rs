@@ -11,8 +11,12 @@
 //! where shares and indexes lie (it is given directories).
 
 pub mod chunk;
+pub mod fs;
+mod ids;
 pub mod index;
 pub mod meta;
 pub mod path;
+pub mod server;
+pub mod wire;
 
 pub use meta::{ContentId, Fingerprint, Kind, Meta, Stamp};

@@ -5,9 +5,11 @@
 //! [`CHUNKING_VERSION`]; a change of either is a new version. Chunks are told apart by a strong hash alone, and
 //! the work for a byte is bounded whatever the data. Left to others: reading files, holes, and what is sent.
 
+mod file;
 mod gear;
 mod recipe;
 
+pub use file::{Cutter, content_of_file, recut};
 pub use gear::{Chunker, Class};
 pub use recipe::{BadRecipe, Chunk, ChunkId, Recipe};
 

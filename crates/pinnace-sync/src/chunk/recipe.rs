@@ -20,6 +20,9 @@ const CHUNK_RECORD_BYTES: usize = 20;
 pub struct ChunkId(pub [u8; 16]);
 
 impl ChunkId {
+    /// Of a chunk that is a hole: bytes that are zero and take no room. No bytes have it.
+    pub const HOLE: Self = Self([0; 16]);
+
     /// The id of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {

@@ -18,7 +18,12 @@ use crate::wire::{Reader, WireError, put_bytes};
 pub const ATTRS_BYTES_MAX: usize = 256 << 10;
 
 /// Attributes that belong to this host and not to the file.
-const OWN: &[&[u8]] = &[b"security.selinux", b"security.ima", b"security.evm", b"system.nfs4_acl"];
+const OWN: &[&[u8]] = &[
+    b"security.selinux",
+    b"security.ima",
+    b"security.evm",
+    b"system.nfs4_acl",
+];
 
 /// The attributes of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +81,9 @@ impl Attrs {
     /// What is wrong with it.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         if bytes.len() > ATTRS_BYTES_MAX {
-            return Err(WireError::Value("an entry has more than 256 KiB of attributes"));
+            return Err(WireError::Value(
+                "an entry has more than 256 KiB of attributes",
+            ));
         }
         let mut reader = Reader::new(bytes);
         let mut attrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
@@ -85,8 +92,13 @@ impl Attrs {
             if name.is_empty() || name.len() > 255 || memchr::memchr(0, name).is_some() {
                 return Err(WireError::Value("an attribute's name has 1 to 255 bytes"));
             }
-            if attrs.last().is_some_and(|(before, _)| before.as_slice() >= name) {
-                return Err(WireError::Value("attributes come in the order of their names"));
+            if attrs
+                .last()
+                .is_some_and(|(before, _)| before.as_slice() >= name)
+            {
+                return Err(WireError::Value(
+                    "attributes come in the order of their names",
+                ));
             }
             attrs.push((name.to_vec(), value.to_vec()));
         }
@@ -117,7 +129,9 @@ impl Attrs {
 fn permitted(result: Result<(), Errno>) -> Result<bool, Errno> {
     match result {
         Ok(()) => Ok(true),
-        Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NODATA | Errno::INVAL) => Ok(false),
+        Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NODATA | Errno::INVAL) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

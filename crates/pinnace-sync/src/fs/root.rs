@@ -40,14 +40,16 @@ impl Root {
     /// # Errors
     /// What the system says.
     pub fn file(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        open_beneath(self.0.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOATIME)
-            .or_else(|error| match error {
-                // Only the owner may leave the access time alone.
-                Errno::PERM => {
-                    open_beneath(self.0.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK)
-                }
-                error => Err(error),
-            })
+        open_beneath(
+            self.0.as_fd(),
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOATIME,
+        )
+        .or_else(|error| match error {
+            // Only the owner may leave the access time alone.
+            Errno::PERM => open_beneath(self.0.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK),
+            error => Err(error),
+        })
     }
 
     /// What is at a path inside the tree.
@@ -73,8 +75,7 @@ impl AsFd for Root {
 }
 
 fn open_beneath(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for _ in 0..TRIES {
         match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {

@@ -32,7 +32,7 @@ use crate::meta::{ATTRS_NONE, ContentId, Fingerprint, Kind, Meta, Stamp};
 /// An entry of an index. It stays the same when the entry is renamed; after a removal it may in time stand for
 /// another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct NodeId(u32);
+pub struct NodeId(pub(crate) u32);
 
 /// What is known of an entry besides where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

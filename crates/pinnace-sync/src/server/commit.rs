@@ -4,7 +4,7 @@
 //! it, and the log of the index is written before the change is acknowledged. What cannot be done changes nothing, is told,
 //! and does not stop what comes after. Left to others: what the client does about it, syncing (`session`).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 use pinnace_proto::sync::{Durability, TrashItem};
@@ -56,7 +56,7 @@ struct Commit<'a, 'b> {
     /// Nodes of the pack's changes so far.
     nodes: Vec<Option<NodeId>>,
     /// Directories whose entries changed, and with them their times, which they get back at the end.
-    touched: BTreeMap<u32, NodeId>,
+    touched: BTreeSet<NodeId>,
     changes: Vec<Change>,
     outcome: &'a mut Outcome,
 }
@@ -90,7 +90,7 @@ impl<'a> Committer<'a> {
         if rustix::fs::fstat(&self.share.root).is_ok_and(|stat| stat.st_nlink == 0) {
             return Err(ShareError::Removed);
         }
-        let (mut changes, mut touched) = (Vec::new(), BTreeMap::new());
+        let (mut changes, mut touched) = (Vec::new(), BTreeSet::new());
         for pack in packs {
             let last_seq = pack.first_seq + pack.acts.len() as u64 - 1;
             let mut commit = Commit {
@@ -116,9 +116,9 @@ impl<'a> Committer<'a> {
         state.store.set_marks(&marks)?;
         if state.store.wants_checkpoint() {
             let state = &mut *state;
-            state.marks.removals_from = state.marks.seq;
-            state.removals.clear();
-            state.store.checkpoint(&mut state.index, &state.marks)?;
+            state
+                .store
+                .checkpoint(&mut state.index, &state.marks, &state.removals)?;
         }
         Ok(outcome)
     }
@@ -127,21 +127,25 @@ impl<'a> Committer<'a> {
     fn restore_times(
         &self,
         state: &mut State,
-        touched: &BTreeMap<u32, NodeId>,
+        touched: &BTreeSet<NodeId>,
         changes: &mut Vec<Change>,
     ) {
-        for node in touched.values() {
+        for node in touched {
             if !state.index.contains(*node) {
                 continue;
             }
             let mut row = *state.index.row(*node);
-            let restored = self.share.root.dir(&state.index.path(*node)).and_then(|fd| {
-                rustix::fs::futimens(&fd, &times(row.meta.mtime))?;
-                if self.durability == Durability::Strict {
-                    rustix::fs::fsync(&fd)?;
-                }
-                print_of(&rustix::fs::fstat(&fd)?)
-            });
+            let restored = self
+                .share
+                .root
+                .dir(&state.index.path(*node))
+                .and_then(|fd| {
+                    rustix::fs::futimens(&fd, &times(row.meta.mtime))?;
+                    if self.durability == Durability::Strict {
+                        rustix::fs::fsync(&fd)?;
+                    }
+                    print_of(&rustix::fs::fstat(&fd)?)
+                });
             if let Ok(print) = restored {
                 row.print = print;
                 state.index.set_row(*node, row);
@@ -158,7 +162,10 @@ impl Commit<'_, '_> {
             What::Placed(number, new) => self.placed(dir, &name, number, new),
             What::Inner(new) => self.inner(dir, &name, new),
             What::Streamed(stream, wanted, content) => {
-                let taken = self.of.streams.finish(stream, &wanted, content, &self.of.dresser);
+                let taken = self
+                    .of
+                    .streams
+                    .finish(stream, &wanted, content, &self.of.dresser);
                 taken.and_then(|(number, new)| self.placed(dir, &name, number, new))
             }
             What::Meta(kind, wanted) => self.meta(dir, &name, kind, &wanted),
@@ -216,7 +223,10 @@ impl Commit<'_, '_> {
     fn fd(&self, dir: usize) -> Result<&OwnedFd, Failure> {
         match self.open.get(dir) {
             Some(Some((_, fd))) => Ok(fd),
-            _ => Err(Failure::new(FailureCode::Missing, "the directory is not open")),
+            _ => Err(Failure::new(
+                FailureCode::Missing,
+                "the directory is not open",
+            )),
         }
     }
 
@@ -243,7 +253,7 @@ impl Commit<'_, '_> {
         };
         // The rename has changed the inode, and with it what tells whether it is still the same.
         let print = print_of(&stat_at(self.fd(dir)?.as_fd(), name)?)?;
-        self.touched.insert(parent.0, parent);
+        self.touched.insert(parent);
         self.put(parent, name, New { print, ..new }).map(Some)
     }
 
@@ -300,7 +310,10 @@ impl Commit<'_, '_> {
             entries: 1 + beneath as u64,
         };
         let Some(Some((_, fd))) = self.open.get(dir) else {
-            return Err(Failure::new(FailureCode::Missing, "the directory is not open"));
+            return Err(Failure::new(
+                FailureCode::Missing,
+                "the directory is not open",
+            ));
         };
         self.state.trash.take(fd.as_fd(), name, item)?;
         if let Some(node) = known {
@@ -319,7 +332,9 @@ impl Commit<'_, '_> {
         let path = state.index.path(node).into_boxed_slice();
         state.bytes -= bytes_beneath(&state.index, node);
         state.index.remove(node);
-        state.removals.push_back((self.seq, path));
+        state
+            .marks
+            .note_removal(&mut state.removals, self.seq, path);
         self.changes.push(Change::Remove {
             id: node,
             seq: self.seq,
@@ -394,7 +409,10 @@ impl Commit<'_, '_> {
         let node = self.node(dir, name)?;
         let mut row = *self.state.index.row(node);
         if row.meta.kind != kind {
-            return Err(Failure::new(FailureCode::Base, "the entry is of another kind"));
+            return Err(Failure::new(
+                FailureCode::Base,
+                "the entry is of another kind",
+            ));
         }
         let attrs = decode_attrs(&wanted.attrs)
             .map_err(|error| Failure::new(FailureCode::System, error.to_string()))?;
@@ -446,7 +464,7 @@ impl Commit<'_, '_> {
         placed?;
         row.seq = self.seq;
         row.is_linked = true;
-        self.touched.insert(parent.0, parent);
+        self.touched.insert(parent);
         let node = self.put_row(parent, name, row);
         self.refresh_links(row.print.inode, None);
         Ok(Some(node))
@@ -482,7 +500,10 @@ impl Commit<'_, '_> {
         let (from_dir, from_name) = path::split(from);
         let from_parent = self.state.index.parent(node).ok_or_else(missing)?;
         if path::is_within(&self.state.index.path(parent), from) {
-            return Err(Failure::new(FailureCode::Missing, "a directory cannot go into itself"));
+            return Err(Failure::new(
+                FailureCode::Missing,
+                "a directory cannot go into itself",
+            ));
         }
         let from_fd = self.of.share.root.dir(from_dir)?;
         if stat_at(from_fd.as_fd(), from_name)?.st_ino != row.print.inode {
@@ -500,7 +521,9 @@ impl Commit<'_, '_> {
         row.print = print_of(&stat_at(self.fd(dir)?.as_fd(), name)?)?;
         row.seq = self.seq;
         let state = &mut *self.state;
-        state.removals.push_back((self.seq, from.into()));
+        state
+            .marks
+            .note_removal(&mut state.removals, self.seq, from.into());
         let renamed = state.index.rename(node, parent, name);
         renamed.map_err(|_| missing())?;
         self.changes.push(Change::Rename {
@@ -510,9 +533,7 @@ impl Commit<'_, '_> {
         });
         self.set_row(node, row);
         self.renew_beneath(node);
-        for touched in [parent, from_parent] {
-            self.touched.insert(touched.0, touched);
-        }
+        self.touched.extend([parent, from_parent]);
         if row.is_linked {
             self.refresh_links(row.print.inode, None);
         }
@@ -536,14 +557,21 @@ impl Commit<'_, '_> {
         let nodes = index.find(a).zip(index.find(b));
         let (node_a, node_b) = nodes.ok_or_else(missing)?;
         if path::is_within(a, b) || path::is_within(b, a) {
-            return Err(Failure::new(FailureCode::Missing, "a directory cannot go into itself"));
+            return Err(Failure::new(
+                FailureCode::Missing,
+                "a directory cannot go into itself",
+            ));
         }
         let parents = index.parent(node_a).zip(index.parent(node_b));
         let (parent_a, parent_b) = parents.ok_or_else(missing)?;
         let ((dir_a, name_a), (dir_b, name_b)) = (path::split(a), path::split(b));
-        let (fd_a, fd_b) = (self.of.share.root.dir(dir_a)?, self.of.share.root.dir(dir_b)?);
+        let (fd_a, fd_b) = (
+            self.of.share.root.dir(dir_a)?,
+            self.of.share.root.dir(dir_b)?,
+        );
         rustix::fs::renameat_with(&fd_a, name_a, &fd_b, name_b, RenameFlags::EXCHANGE)?;
-        self.state.index.exchange(node_a, node_b);
+        let exchanged = self.state.index.exchange(node_a, node_b);
+        exchanged.map_err(|_| missing())?;
         self.changes.push(Change::Exchange {
             a: node_a,
             b: node_b,
@@ -555,9 +583,7 @@ impl Commit<'_, '_> {
             self.set_row(node, row);
             self.renew_beneath(node);
         }
-        for touched in [parent_a, parent_b] {
-            self.touched.insert(touched.0, touched);
-        }
+        self.touched.extend([parent_a, parent_b]);
         Ok(Some(node_a))
     }
 
@@ -576,7 +602,7 @@ impl Commit<'_, '_> {
             }
             Err(failure) => return Err(failure),
         }
-        self.touched.insert(parent.0, parent);
+        self.touched.insert(parent);
         Ok(None)
     }
 }

@@ -160,7 +160,12 @@ impl Shares {
             slot.session = Some(session.clone());
             session
         };
-        tracing::info!(share = name, client = session.hello.name, address = session.address, "a client mirrors into the share");
+        tracing::info!(
+            share = name,
+            client = session.hello.name,
+            address = session.address,
+            "a client mirrors into the share"
+        );
         let ended = session.run(&mut link.reader);
         tracing::info!(share = name, client = session.hello.name, "it ended");
         ended
@@ -181,7 +186,10 @@ impl Shares {
     }
 
     fn slot(&self, name: &str) -> Arc<Mutex<Slot>> {
-        held(&self.slots).entry(name.to_owned()).or_default().clone()
+        held(&self.slots)
+            .entry(name.to_owned())
+            .or_default()
+            .clone()
     }
 
     fn places(&self, name: &str) -> Places {
@@ -321,7 +329,10 @@ impl Shares {
         let slots: Vec<_> = held(&self.slots).values().cloned().collect();
         for slot in slots {
             if let Some(session) = &held(&slot).session {
-                session.refuse("stopping", "the server is going down; the client comes back by itself");
+                session.refuse(
+                    "stopping",
+                    "the server is going down; the client comes back by itself",
+                );
             }
         }
     }

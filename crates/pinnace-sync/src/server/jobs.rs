@@ -69,7 +69,10 @@ impl Jobs {
     pub(super) fn push(&self, way: Way, pack: OpenedPack) {
         let mut state = self.lock();
         while !state.is_over && state.queue(way).len() >= WAITING_MAX {
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.queue(way).push_back(pack);
         drop(state);
@@ -88,7 +91,10 @@ impl Jobs {
                 self.room.notify_all();
                 return Some(pack);
             }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -127,7 +133,9 @@ impl Jobs {
 
     /// What was staged and did not get its turn.
     pub(super) fn left(&self) -> Vec<Staged> {
-        std::mem::take(&mut self.lock().staged).into_values().collect()
+        std::mem::take(&mut self.lock().staged)
+            .into_values()
+            .collect()
     }
 }
 

@@ -20,7 +20,6 @@ mod trash;
 mod verify;
 
 pub use desk::{Close, DeskError, Link, Listener, Shares};
-pub(crate) use recover::read_content;
 pub use share::{Places, Share, ShareError};
 pub use stage::PACK_NEW_DIRS_MAX;
 pub use staged::{Failure, FailureCode};

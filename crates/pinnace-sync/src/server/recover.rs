@@ -168,12 +168,11 @@ impl<'a> Walk<'a> {
             }
         }
         let gone: Vec<NodeId> = {
-            seen.sort_unstable_by_key(|node| node.0);
+            seen.sort_unstable();
             let children = state.index.children(dir);
-            let is_gone = |node: &NodeId| {
-                seen.binary_search_by_key(&node.0, |node| node.0).is_err()
-            };
-            children.filter(is_gone).collect()
+            children
+                .filter(|node| seen.binary_search(node).is_err())
+                .collect()
         };
         for node in gone {
             let path = state.index.path(node);
@@ -181,7 +180,9 @@ impl<'a> Walk<'a> {
                 id: node,
                 seq: self.seq,
             });
-            state.removals.push_back((self.seq, path.clone().into()));
+            state
+                .marks
+                .note_removal(&mut state.removals, self.seq, path.clone().into());
             self.found.push(path);
             state.index.remove(node);
         }
@@ -243,7 +244,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Reads an entry's content and attributes.
-pub(crate) fn read_content(
+fn read_content(
     dir: BorrowedFd<'_>,
     name: &[u8],
     meta: &mut Meta,
@@ -265,9 +266,15 @@ pub(crate) fn read_content(
         Kind::File => {
             let file = open_file(dir, name)?;
             meta.attrs = attrs_digest(&Attrs::read(&file)?.encode());
-            chunk::content_of_file(&file, meta.size)
+            chunk::content_of_file(&file, meta.size, has_holes(&file)?)
         }
     }
+}
+
+/// Whether a file takes less room than it is long.
+fn has_holes(file: impl AsFd) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok((stat.st_blocks as u64) * 512 < stat.st_size as u64)
 }
 
 /// Reads content again that is known in chunks: cut where it was cut then.

@@ -12,7 +12,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::sync::{Answer, Ask, ClientState, Durability, Hello, Question, Refused, Welcome};
+use pinnace_proto::sync::{
+    Answer, Ask, ClientState, Durability, Hello, Question, Refused, Welcome,
+};
 use rustix::io::Errno;
 
 use super::commit::{Committer, Outcome};
@@ -111,7 +113,8 @@ impl Session {
             self.hello.durability,
             self.listener.clock(),
         );
-        let threads = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
+        let threads =
+            std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
         let ended = std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| self.work(&committer));
@@ -260,7 +263,8 @@ impl Session {
     }
 
     fn note(&self, state: ClientState) {
-        self.listener.client_is(&self.name, &state, self.share.progress().0);
+        self.listener
+            .client_is(&self.name, &state, self.share.progress().0);
         *held(&self.client) = state;
     }
 
@@ -311,7 +315,7 @@ impl Session {
 
     fn acknowledge(&self, outcome: &Outcome) {
         let (seq, _) = self.share.progress();
-        let mut told = || -> std::io::Result<()> {
+        let told = || -> std::io::Result<()> {
             for (seq, failure) in &outcome.failures {
                 let parts = [&seq.to_le_bytes()[..], &[failure.code as u8]];
                 self.send(

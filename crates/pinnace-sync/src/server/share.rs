@@ -16,10 +16,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::recover;
 use super::stage::{Base, Numbers};
 use super::staged::{Failure, FailureCode};
 use super::trash::{Trash, remove_all};
-use super::recover;
 use crate::fs::Root;
 use crate::index::{Index, Marks, Store, StoreError};
 use crate::meta::{ContentId, Kind, of_stat};
@@ -39,7 +39,9 @@ pub enum ShareError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The share's directory is on another file system than its stage.
-    #[error("{0} is on another file system than the server's data; a share has to be a directory of its own there")]
+    #[error(
+        "{0} is on another file system than the server's data; a share has to be a directory of its own there"
+    )]
     Elsewhere(PathBuf),
     /// Its directory is gone.
     #[error("the share's directory was removed; the next connection begins it anew")]
@@ -103,9 +105,8 @@ impl Share {
         for folder in [&places.share, &stage] {
             std::fs::create_dir_all(folder).map_err(ShareError::at(folder))?;
         }
-        let opened = |path: &Path| {
-            Root::open(path).map_err(|error| ShareError::at(path)(error.into()))
-        };
+        let opened =
+            |path: &Path| Root::open(path).map_err(|error| ShareError::at(path)(error.into()));
         let (root, stage_root) = (opened(&places.share)?, opened(&stage)?);
         let device = |of: &Root| rustix::fs::fstat(of).map(|stat| stat.st_dev).ok();
         if device(&root) != device(&stage_root) {
@@ -190,17 +191,20 @@ impl Share {
         let row = node.map(|node| *state.index.row(node));
         let row = row.filter(|row| row.meta.kind == Kind::File && row.content == *content);
         let row = row.ok_or_else(|| no_base("the server does not have that content there"))?;
-        let recipe = row.recipe.ok_or_else(|| no_base("the old content is not in chunks"))?;
+        let recipe = row
+            .recipe
+            .ok_or_else(|| no_base("the old content is not in chunks"))?;
         let recipe = state.store.recipe(recipe);
         drop(state);
         let recipe = recipe.map_err(|error| no_base(&error.to_string()))?;
         let file = self.root.file(path)?;
         let stat = rustix::fs::fstat(&file)?;
-        let is_it = of_stat(&stat).is_some_and(|(meta, print, _)| {
-            print == row.print && meta.size == row.meta.size
-        });
+        let is_it = of_stat(&stat)
+            .is_some_and(|(meta, print, _)| print == row.print && meta.size == row.meta.size);
         if !is_it {
-            return Err(no_base("the file on the server was changed by somebody else"));
+            return Err(no_base(
+                "the file on the server was changed by somebody else",
+            ));
         }
         Ok(Base::new(file, recipe))
     }
@@ -254,7 +258,11 @@ fn may_set_owners(stage: &OwnedFd) -> bool {
     let Ok(file) = rustix::fs::openat(stage, "owner", flags, Mode::RUSR) else {
         return false;
     };
-    let given = rustix::fs::fchown(&file, Some(Uid::from_raw(65533)), Some(Gid::from_raw(65533)));
+    let given = rustix::fs::fchown(
+        &file,
+        Some(Uid::from_raw(65533)),
+        Some(Gid::from_raw(65533)),
+    );
     let _ = rustix::fs::unlinkat(stage, "owner", rustix::fs::AtFlags::empty());
     given.is_ok()
 }

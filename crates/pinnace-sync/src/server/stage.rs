@@ -45,7 +45,11 @@ pub(super) fn stage_name(number: u64) -> String {
 ///
 /// # Errors
 /// What is wrong with the pack as such, which ends the session. What is wrong with one change is in its act.
-pub(super) fn stage(share: &Share, durability: Durability, opened: &OpenedPack) -> Result<Staged, WireError> {
+pub(super) fn stage(
+    share: &Share,
+    durability: Durability,
+    opened: &OpenedPack,
+) -> Result<Staged, WireError> {
     let pack = opened.read()?;
     let dirs = outline(&pack);
     let new = dirs.iter().filter(|dir| matches!(dir, StagedDir::New(_)));

@@ -5,7 +5,7 @@
 
 use crate::chunk::Recipe;
 use crate::meta::{ContentId, Fingerprint, Kind, Meta, Stamp};
-use crate::wire::{Facts, Op, Pack, PackDir, Place};
+use crate::wire::{Facts, Pack, PackDir, Place};
 
 /// A pack in the stage.
 pub(super) struct Staged {
@@ -116,7 +116,13 @@ impl FailureCode {
     /// The code of this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
-        let codes = [Self::Base, Self::Missing, Self::Space, Self::Content, Self::System];
+        let codes = [
+            Self::Base,
+            Self::Missing,
+            Self::Space,
+            Self::Content,
+            Self::System,
+        ];
         codes.into_iter().find(|code| *code as u8 == number)
     }
 }

@@ -56,7 +56,9 @@ impl Streams {
                 let state = begin(share, number, base.as_ref());
                 Ok(Stream { number, state })
             }
-            _ => Err(WireError::Value("a stream begins once, with its first piece")),
+            _ => Err(WireError::Value(
+                "a stream begins once, with its first piece",
+            )),
         }
     }
 

@@ -29,8 +29,11 @@ impl Trash {
     /// Opens it, or makes it.
     pub(super) fn open(folder: &Path) -> Result<Self, ShareError> {
         std::fs::create_dir_all(folder.join("things")).map_err(ShareError::at(folder))?;
-        let dir = open_dir(rustix::fs::CWD, folder.join("things").as_os_str().as_encoded_bytes())
-            .map_err(|error| ShareError::at(folder)(error.into()))?;
+        let dir = open_dir(
+            rustix::fs::CWD,
+            folder.join("things").as_os_str().as_encoded_bytes(),
+        )
+        .map_err(|error| ShareError::at(folder)(error.into()))?;
         let mut items: Vec<TrashItem> = Vec::new();
         if let Ok(file) = File::open(folder.join("items")) {
             // A line that a crash cut in two speaks of a thing that can still be found by its number.
@@ -55,13 +58,7 @@ impl Trash {
         mut item: TrashItem,
     ) -> Result<(), Errno> {
         item.id = self.next;
-        rustix::fs::renameat_with(
-            dir,
-            entry,
-            &self.dir,
-            name(item.id),
-            RenameFlags::NOREPLACE,
-        )?;
+        rustix::fs::renameat_with(dir, entry, &self.dir, name(item.id), RenameFlags::NOREPLACE)?;
         self.next += 1;
         self.note(&item)?;
         self.items.push(item);
@@ -71,7 +68,10 @@ impl Trash {
     fn note(&self, item: &TrashItem) -> Result<(), Errno> {
         let line = serde_json::to_string(item).unwrap_or_default() + "\n";
         let mut options = std::fs::OpenOptions::new();
-        let file = options.append(true).create(true).open(self.folder.join("items"));
+        let file = options
+            .append(true)
+            .create(true)
+            .open(self.folder.join("items"));
         let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
         written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
@@ -170,7 +170,11 @@ pub(super) fn remove_all(dir: BorrowedFd<'_>, entry: &[u8]) -> Result<(), Errno>
             match rustix::fs::unlinkat(&inside, found, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::ISDIR | Errno::PERM) => {
-                    let beside = [&entry[..entry.len().min(64)], format!(".{lifted:x}").as_bytes()].concat();
+                    let beside = [
+                        &entry[..entry.len().min(64)],
+                        format!(".{lifted:x}").as_bytes(),
+                    ]
+                    .concat();
                     lifted += 1;
                     rustix::fs::renameat(&inside, found, dir, beside.as_slice())?;
                     waiting.push(beside);

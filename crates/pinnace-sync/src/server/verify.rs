@@ -37,5 +37,9 @@ pub(super) fn check(
     if !found.is_empty() {
         session.send_found(&rows.take());
     }
-    Ok(found.iter().take(TOLD_MAX).map(|path| shown(path)).collect())
+    Ok(found
+        .iter()
+        .take(TOLD_MAX)
+        .map(|path| shown(path))
+        .collect())
 }

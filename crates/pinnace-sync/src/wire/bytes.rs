@@ -140,7 +140,10 @@ mod tests {
             assert_eq!(reader.number(), Ok(number));
             assert_eq!(reader.signed(), Ok(number as i64));
             assert_eq!(reader.end(), Ok(()));
-            assert_eq!(Reader::new(&out[..out.len() - 1]).end(), Err(WireError::Long));
+            assert_eq!(
+                Reader::new(&out[..out.len() - 1]).end(),
+                Err(WireError::Long)
+            );
         }
         let long = [0xff; 10];
         assert_eq!(Reader::new(&long).number(), Err(WireError::Number));

@@ -10,7 +10,7 @@ mod pack;
 mod rows;
 
 pub use bytes::WireError;
-pub(crate) use bytes::{Reader, put_bytes, put_number, put_signed};
+pub(crate) use bytes::{Reader, put_bytes, put_number};
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameKind, head, read_frame, write_frame};
 pub use op::{DirRef, Facts, Op, Place, Step};
 pub use pack::{OpenedPack, PACK_BYTES_MAX, PACK_OPS_MAX, Pack, PackBuilder, PackDir, Piece};

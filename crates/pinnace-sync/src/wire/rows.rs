@@ -94,15 +94,19 @@ pub fn read_rows(
         path.truncate(shared as usize);
         path.extend_from_slice(reader.bytes()?);
         path::check(&path)?;
-        let facts = if is_there { Some(row(&mut reader)?) } else { None };
+        let facts = if is_there {
+            Some(row(&mut reader)?)
+        } else {
+            None
+        };
         tell(&path, facts);
     }
     Ok(())
 }
 
 fn row(reader: &mut Reader<'_>) -> Result<RowFacts, WireError> {
-    let kind = Kind::from_number(reader.byte()?)
-        .ok_or(WireError::Value("an entry of an unknown kind"))?;
+    let kind =
+        Kind::from_number(reader.byte()?).ok_or(WireError::Value("an entry of an unknown kind"))?;
     let facts = op::facts(reader)?;
     let (size, attrs) = (reader.number()?, reader.number()?);
     let meta = Meta {
