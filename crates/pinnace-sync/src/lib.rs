@@ -12,5 +12,6 @@
 
 pub mod meta;
 pub mod path;
+pub mod watch;
 
 pub use meta::{ContentId, Fingerprint, Kind, Meta, Stamp};
