@@ -10,6 +10,7 @@
 //! What it leaves to others: sockets, HTTP and TLS (a session is bytes in and bytes out), who may do what, and
 //! where shares and indexes lie (it is given directories).
 
+pub mod filter;
 pub mod meta;
 pub mod path;
 pub mod watch;

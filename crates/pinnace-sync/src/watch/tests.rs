@@ -1,6 +1,10 @@
 //! The watcher on a real file system. Every wait is for an event, at the latest for that of a cookie.
 
 mod flows;
+mod limits;
+mod model;
+mod scanner;
+mod stories;
 
 use std::fs;
 use std::os::fd::AsFd as _;
