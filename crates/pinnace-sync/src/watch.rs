@@ -9,33 +9,27 @@
 //! out of date: an event says that a path *may* differ, and a rename may have been seen already by who listed
 //! the directory. Left to others: listing, comparing, what is ignored, and what to do where a watch is refused.
 
+mod error;
+mod listen;
 mod translate;
 mod tree;
 
 #[cfg(test)]
-mod tests;
+mod proofs;
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use translate::{Raw, Translator};
+use error::setting;
 use tree::{Place, Tree};
 
-/// Bytes of the buffer for one read: room for thousands of events, so that the queue of the kernel is emptied
-/// faster than any program can fill it.
-const READ_BYTES: usize = 512 * 1024;
-/// How long the second half of a rename may take once the queue is empty. The kernel writes both in one go.
-const RENAME_WAIT: Duration = Duration::from_millis(10);
-/// How often it looks whether the second half has come.
-const RENAME_LOOK: Duration = Duration::from_millis(1);
+pub use error::WatchError;
 
 const WATCHED: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::CREATE)
@@ -104,69 +98,6 @@ pub enum Event {
     RootGone,
     /// All that happened before this cookie was made ([`Watch::cookie`]) has been reported.
     Cookie(u64),
-}
-
-/// Why something is not watched.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WatchError {
-    /// The user's watches are used up.
-    #[error(
-        "no more directories can be watched: the limit of this user{} is used up; raise it with \
-         `sysctl fs.inotify.max_user_watches=<number>`, or exclude directories from the mirror",
-        shown(*.limit)
-    )]
-    Limit {
-        /// The value of `fs.inotify.max_user_watches`, where it could be read.
-        limit: Option<u64>,
-    },
-    /// The user's watchers are used up.
-    #[error(
-        "no more watchers can be made: the limit of this user{} is used up; raise it with \
-         `sysctl fs.inotify.max_user_instances=<number>`",
-        shown(*.limit)
-    )]
-    Instances {
-        /// The value of `fs.inotify.max_user_instances`, where it could be read.
-        limit: Option<u64>,
-    },
-    /// The parent of the directory is not watched any more. Where it went is reported, if it still is in the tree.
-    #[error("the directory above is not watched any more")]
-    NoParent,
-    /// The directory contains itself, as far as was heard: a mount of a directory above it, or one that is
-    /// just being moved, of which events will tell.
-    #[error("the directory is one of those above it")]
-    Circle,
-    /// Another refusal of the system.
-    #[error("{what}: {errno}")]
-    Os {
-        /// What was to be done.
-        what: &'static str,
-        /// What the system said.
-        errno: Errno,
-    },
-}
-
-fn shown(limit: Option<u64>) -> String {
-    limit.map_or_else(String::new, |limit| format!(" ({limit})"))
-}
-
-impl WatchError {
-    /// What a refused watch means.
-    fn refused(errno: Errno, limit: impl FnOnce() -> Option<u64>) -> Self {
-        match errno {
-            Errno::NOSPC => Self::Limit { limit: limit() },
-            errno => Self::os("watching a directory")(errno),
-        }
-    }
-
-    fn os(what: &'static str) -> impl FnOnce(Errno) -> Self {
-        move |errno| Self::Os { what, errno }
-    }
-}
-
-fn setting(name: &str) -> Option<u64> {
-    let value = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
-    value.trim().parse().ok()
 }
 
 /// A watcher. Clones are the same one; with the last of them its thread ends, after the call of the sink that
@@ -242,7 +173,7 @@ impl Watch {
             .name("watch".to_owned())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || listen(&shared, &sink)
+                move || listen::listen(&shared, &sink)
             })
             .map_err(|error| WatchError::Os {
                 what: "starting a thread",
@@ -411,106 +342,4 @@ fn real_path(fd: &impl AsRawFd) -> Result<Vec<u8>, Errno> {
 fn watch(inotify: &OwnedFd, fd: &impl AsRawFd, flags: WatchFlags) -> Result<i32, WatchError> {
     inotify::add_watch(inotify, name_of(fd), flags)
         .map_err(|errno| WatchError::refused(errno, || setting("max_user_watches")))
-}
-
-/// The thread: reads, translates and reports until it is told to stop.
-fn listen(shared: &Shared, sink: &impl Fn(Vec<Event>)) {
-    let mut buffer = vec![MaybeUninit::uninit(); READ_BYTES];
-    let mut reader = Reader::new(&shared.inotify, &mut buffer);
-    let mut translator = Translator::default();
-    let report = |translator: &mut Translator| {
-        let (events, unused) = translator.take();
-        shared.end(&unused);
-        if !events.is_empty() {
-            sink(events);
-        }
-    };
-    loop {
-        match read(shared, &mut reader, &mut translator) {
-            Ok(()) | Err(Errno::INTR) => {}
-            Err(errno) => {
-                tracing::error!(%errno, "changes cannot be read any more");
-                sink(vec![Event::RootGone]);
-                return;
-            }
-        }
-        if shared.is_stopping.load(Ordering::Acquire) {
-            return;
-        }
-        report(&mut translator);
-        if translator.is_waiting() && !more_comes(&shared.inotify) {
-            translator.give_up(&shared.state().tree);
-            report(&mut translator);
-        }
-    }
-}
-
-/// Reads once and translates all of it.
-fn read(
-    shared: &Shared,
-    reader: &mut Reader<'_, &OwnedFd>,
-    translator: &mut Translator,
-) -> Result<(), Errno> {
-    let mut is_first = true;
-    while is_first || !reader.is_buffer_empty() {
-        let event = reader.next()?;
-        let mut state = shared.state();
-        let state = &mut *state;
-        if is_first {
-            translator.next_read(&state.tree);
-            is_first = false;
-        }
-        if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-            translator.overflow(&state.tree);
-            ring_again(shared, state, translator);
-        } else if is_cookie(state, event.wd()) {
-            let watch = event.wd();
-            for (_, number) in state.rung.extract_if(.., |(rung, _)| *rung == watch) {
-                translator.cookie(&state.tree, number);
-            }
-        } else {
-            let raw = Raw {
-                watch: event.wd(),
-                mask: event.events(),
-                cookie: event.cookie(),
-                name: event.file_name().map_or(b"", |name| name.to_bytes()),
-            };
-            translator.event(&mut state.tree, raw);
-        }
-    }
-    Ok(())
-}
-
-fn is_cookie(state: &State, watch: i32) -> bool {
-    state.rung.iter().any(|(rung, _)| *rung == watch)
-}
-
-/// The marks of cookies may be among what was lost: one mark more stands for all of them.
-fn ring_again(shared: &Shared, state: &mut State, translator: &mut Translator) {
-    if state.rung.is_empty() {
-        return;
-    }
-    match shared.ring(state) {
-        Ok(again) => state.rung.iter_mut().for_each(|(rung, _)| *rung = again),
-        // Everything may differ, and that was said: nothing is kept from who waits.
-        Err(_) => {
-            for (_, number) in state.rung.drain(..) {
-                translator.cookie(&state.tree, number);
-            }
-        }
-    }
-}
-
-/// Whether the kernel says more within the time that the second half of a rename may take.
-fn more_comes(inotify: &OwnedFd) -> bool {
-    let begin = Instant::now();
-    loop {
-        if rustix::io::ioctl_fionread(inotify).is_ok_and(|bytes| bytes > 0) {
-            return true;
-        }
-        if begin.elapsed() >= RENAME_WAIT {
-            return false;
-        }
-        std::thread::park_timeout(RENAME_LOOK);
-    }
 }
