@@ -11,12 +11,15 @@
 //! where shares and indexes lie (it is given directories).
 
 pub mod chunk;
+pub mod client;
+pub mod filter;
 pub mod fs;
 mod ids;
 pub mod index;
 pub mod meta;
 pub mod path;
 pub mod server;
+pub mod watch;
 pub mod wire;
 
 pub use meta::{ContentId, Fingerprint, Kind, Meta, Stamp};

@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::chunk::Recipe;
-use crate::index::{Change, Index, Marks, NodeId, Row, Store, StoreError};
+use crate::index::{Change, Index, Marks, NodeId, Removals, Row, Store, StoreError};
 use crate::meta::{ContentId, Fingerprint};
 use crate::path;
 use crate::server::{Failure, FailureCode};
@@ -280,7 +280,7 @@ impl Ledger {
         let mut state = self.lock();
         let state = &mut *state;
         if state.pending.is_empty() && (always || state.store.wants_checkpoint()) {
-            let kept = state.store.checkpoint(&mut state.index, &state.marks);
+            let kept = state.store.checkpoint(&mut state.index, &state.marks, &Removals::new());
             state.note_log(kept);
         }
     }
@@ -335,10 +335,10 @@ impl State {
                 recipe,
             } => {
                 row.seq = seq;
-                row.recipe = recipe.and_then(|recipe| {
+                if let Some(recipe) = recipe {
                     let added = self.store.add_recipe(&recipe);
-                    added.map_err(|error| self.note_log(Err(error))).ok()
-                });
+                    row.recipe = added.map_err(|error| self.note_log(Err(error))).ok();
+                }
                 let retry = self.put(&path, row, &mut changes);
                 (path, retry)
             }
@@ -348,11 +348,12 @@ impl State {
             }
             Effect::Exchange { a, b } => {
                 if let (Some(node_a), Some(node_b)) = (self.index.find(&a), self.index.find(&b)) {
-                    self.index.exchange(node_a, node_b);
-                    changes.push(Change::Exchange {
-                        a: node_a,
-                        b: node_b,
-                    });
+                    if self.index.exchange(node_a, node_b).is_ok() {
+                        changes.push(Change::Exchange {
+                            a: node_a,
+                            b: node_b,
+                        });
+                    }
                 }
                 (a, Retry::Structure)
             }
@@ -435,7 +436,7 @@ impl State {
         }
     }
 
-    fn log(&mut self, changes: &[Change]) {
+    pub(super) fn log(&mut self, changes: &[Change]) {
         let logged = self.store.append(changes);
         self.note_log(logged);
     }
@@ -450,13 +451,18 @@ impl State {
     }
 
     /// Takes a row that the server tells. What this host knows of an equal entry stays.
-    pub(super) fn take_row(&mut self, path: &[u8], facts: Option<RowFacts>) -> Option<NodeId> {
+    pub(super) fn take_row(
+        &mut self,
+        path: &[u8],
+        facts: Option<RowFacts>,
+        changes: &mut Vec<Change>,
+    ) -> Option<NodeId> {
         let node = self.index.find(path);
         let Some(facts) = facts else {
             if let Some(node) = node.filter(|node| *node != Index::ROOT) {
                 self.index.remove(node);
                 let seq = self.marks.seq;
-                self.log(&[Change::Remove { id: node, seq }]);
+                changes.push(Change::Remove { id: node, seq });
             }
             return None;
         };
@@ -474,22 +480,22 @@ impl State {
         };
         if path.is_empty() {
             self.index.set_row(Index::ROOT, row);
-            self.log(&[Change::Set {
+            changes.push(Change::Set {
                 id: Index::ROOT,
                 row,
-            }]);
+            });
             return Some(Index::ROOT);
         }
         let (dir, name) = path::split(path);
         // Parents come before their children, so this one is known unless the server errs.
         let parent = self.index.find(dir)?;
         let id = self.index.insert(parent, name, row);
-        self.log(&[Change::Put {
+        changes.push(Change::Put {
             id,
             parent,
             name: name.into(),
             row,
-        }]);
+        });
         Some(id)
     }
 }
