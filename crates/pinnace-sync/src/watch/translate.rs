@@ -76,10 +76,16 @@ impl Translator {
         self.give_up_where(tree, |_| true);
     }
 
-    /// What there is to report, and the watches that are of no more use.
-    pub(super) fn take(&mut self) -> (Vec<Event>, Vec<i32>) {
+    /// What there is to report.
+    pub(super) fn take(&mut self) -> Vec<Event> {
         self.reported.clear();
-        (mem::take(&mut self.out), mem::take(&mut self.unused))
+        mem::take(&mut self.out)
+    }
+
+    /// Watches that are in the tree no more. They must be ended before anybody else can come by: a directory that
+    /// is added again would get the same one, and lose it.
+    pub(super) fn take_unused(&mut self) -> Vec<i32> {
+        mem::take(&mut self.unused)
     }
 
     /// Everything before it has been reported.
@@ -151,6 +157,14 @@ impl Translator {
             return;
         }
         let is_gone = raw.mask.contains(ReadFlags::DELETE);
+        if is_gone
+            && is_dir
+            && let Some(deleted) = tree.first_at(&place)
+        {
+            // The kernel may keep a deleted directory, and its watch, for as long as it likes. Should this be the
+            // next one of that name after all, then that it came is still to be read, and it is added once more.
+            self.unused.extend(tree.remove(deleted));
+        }
         let written = match raw.mask.contains(ReadFlags::MODIFY) {
             true => Written::Still,
             false => Written::Done,
@@ -164,10 +178,7 @@ impl Translator {
         if !pending.is_dir {
             let from = self.pending.swap_remove(at).from;
             self.renamed(tree, &from, &to, None);
-        } else if tree
-            .child(pending.from.parent, &pending.from.name)
-            .is_some()
-        {
+        } else if tree.first_at(&pending.from).is_some() {
             pending.to = Some(to);
         } else {
             // Nobody has listed it, so nothing is known of what lies in it.

@@ -55,15 +55,30 @@ fn a_deleted_directory_that_is_held_open_does_not_stand_for_its_successor() {
     let old = bed.mkdir("d");
     let held = open(&bed.path("d"));
     fs::remove_dir(bed.path("d")).unwrap();
-    let new = bed.mkdir("d");
-    assert_ne!(old, new);
+    fs::create_dir(bed.path("d")).unwrap();
+    let new = bed.add("d");
+    assert_ne!(new, old);
+    bed.all();
     assert_eq!(bed.watch.dir_at(b"d"), Some(new));
+    assert_eq!(bed.watch.watched(), 2);
     drop(held);
     bed.all();
     assert_eq!(bed.watch.dir_at(b"d"), Some(new));
     bed.write("d/f");
     assert_eq!(bed.all(), [done("d/f", false)]);
     assert_eq!(bed.watch.watched(), 2);
+}
+
+#[test]
+fn a_deleted_directory_takes_up_no_watch() {
+    let bed = Bed::new();
+    bed.mkdir("d");
+    bed.all();
+    let _held = open(&bed.path("d"));
+    fs::remove_dir(bed.path("d")).unwrap();
+    assert_eq!(bed.all(), [gone("d", true)]);
+    assert_eq!(bed.watch.watched(), 1);
+    assert_eq!(bed.watch.dir_at(b"d"), None);
 }
 
 #[test]
