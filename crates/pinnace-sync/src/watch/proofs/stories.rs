@@ -28,6 +28,7 @@ fn directories_that_fill_at_once_are_seen_in_full() {
     });
     scanner.settle(&bed);
     scanner.check(&bed);
+    scanner.check_watches(&bed);
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn a_directory_made_again_is_watched_again() {
         bed.write("d/late");
         scanner.settle(&bed);
         scanner.check(&bed);
+        scanner.check_watches(&bed);
         fs::remove_dir_all(bed.path("d")).unwrap();
     }
 }
