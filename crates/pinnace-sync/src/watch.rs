@@ -81,8 +81,10 @@ pub enum Event {
         /// Whether somebody is at work on it.
         written: Written,
     },
-    /// An entry was renamed inside the tree, with everything beneath it. What was at `to` is no more, unless the
-    /// two changed places; then both paths are reported as changed right after.
+    /// An entry was renamed inside the tree, with everything beneath it, and what was at `to` is not there any more.
+    /// Both paths are to be looked at again: two files that change places are renamed there and back again, and who
+    /// has listed the directory meanwhile may know better. Of two directories that change places one is renamed
+    /// and the other comes as changed.
     Renamed {
         /// Its path before.
         from: Vec<u8>,

@@ -132,9 +132,9 @@ impl Tree {
             return Err(Circle);
         }
         self.detach(watch);
+        self.displace(&place);
         let parent = place.parent;
         let hash = self.hasher.hash_one(&place.name[..]);
-        let rival = self.child(parent, &place.name);
         match self.slots.get_mut(&watch) {
             Some(slot) => slot.place = place,
             None => {
@@ -142,18 +142,20 @@ impl Tree {
                 self.slots.insert(watch, Slot { place, children });
             }
         }
-        self.displaced.extend(rival);
         self.with_children(parent, |tree, children| {
-            if let Some(rival) = rival
-                && let Ok(entry) = children.find_entry(hash, |child| *child == rival)
-            {
-                entry.remove();
-            }
             children.insert_unique(hash, watch, |child| {
                 tree.hasher.hash_one(tree.name_of(*child))
             });
         });
         Ok(())
+    }
+
+    /// Something else has come to this place.
+    pub(super) fn displace(&mut self, place: &Place) {
+        if let Some(child) = self.child(place.parent, &place.name) {
+            self.detach(child);
+            self.displaced.push(child);
+        }
     }
 
     /// Forgets a directory and all beneath it; their watches.
