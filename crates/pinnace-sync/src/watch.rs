@@ -31,6 +31,8 @@ use tree::{Place, Tree};
 
 pub use error::WatchError;
 
+/// What is asked for of a directory. It is *added* to what was asked before, the same: the kernel replaces a mask by
+/// clearing it first, and what happens in that moment, in a directory that is only looked at again, would be lost.
 const WATCHED: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::CREATE)
     .union(WatchFlags::DELETE)
@@ -41,7 +43,8 @@ const WATCHED: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::EXCL_UNLINK);
+    .union(WatchFlags::EXCL_UNLINK)
+    .union(WatchFlags::MASK_ADD);
 
 /// A watched directory. It stays the same wherever the directory is moved inside the tree; one that is deleted
 /// and made again is another.

@@ -185,6 +185,39 @@ fn a_cookie_comes_after_what_was_before_it() {
 }
 
 #[test]
+fn looking_again_loses_nothing() {
+    let bed = Bed::new();
+    bed.mkdir("d");
+    let dir = open(&bed.path("d"));
+    let root = bed.path("d");
+    let maker = std::thread::spawn(move || {
+        for number in 0..10_000 {
+            // One event each.
+            std::os::unix::fs::symlink("x", root.join(number.to_string())).unwrap();
+        }
+    });
+    let mut seen = std::collections::HashSet::new();
+    let mut note = |events: Vec<Event>| {
+        for event in events {
+            match event {
+                Event::Changed { path, .. } => drop(seen.insert(path)),
+                other => assert!(matches!(other, Event::Cookie(_)), "{other:?}"),
+            }
+        }
+    };
+    while !maker.is_finished() {
+        for _ in 0..100 {
+            bed.watch.add(bed.watch.root(), b"d", dir.as_fd()).unwrap();
+        }
+        bed.events.try_iter().for_each(&mut note);
+    }
+    maker.join().unwrap();
+    note(bed.all());
+    let missed = (0..10_000).filter(|number| !seen.contains(format!("d/{number}").as_bytes()));
+    assert_eq!(missed.count(), 0);
+}
+
+#[test]
 fn a_scanner_that_is_ahead_of_the_events_is_not_undone() {
     let bed = Bed::new();
     let old = bed.mkdir("a");
