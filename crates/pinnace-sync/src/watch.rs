@@ -31,6 +31,8 @@ use tree::{Place, Tree};
 
 pub use error::WatchError;
 
+/// What is asked for of a directory. It is *added* to what was asked before, the same: the kernel replaces a mask by
+/// clearing it first, and what happens in that moment, in a directory that is only looked at again, would be lost.
 const WATCHED: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::CREATE)
     .union(WatchFlags::DELETE)
@@ -41,7 +43,8 @@ const WATCHED: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::EXCL_UNLINK);
+    .union(WatchFlags::EXCL_UNLINK)
+    .union(WatchFlags::MASK_ADD);
 
 /// A watched directory. It stays the same wherever the directory is moved inside the tree; one that is deleted
 /// and made again is another.
@@ -81,8 +84,10 @@ pub enum Event {
         /// Whether somebody is at work on it.
         written: Written,
     },
-    /// An entry was renamed inside the tree, with everything beneath it. What was at `to` is no more, unless the
-    /// two changed places; then both paths are reported as changed right after.
+    /// An entry was renamed inside the tree, with everything beneath it, and what was at `to` is not there any more.
+    /// Both paths are to be looked at again: two files that change places are renamed there and back again, and who
+    /// has listed the directory meanwhile may know better. Of two directories that change places one is renamed
+    /// and the other comes as changed.
     Renamed {
         /// Its path before.
         from: Vec<u8>,

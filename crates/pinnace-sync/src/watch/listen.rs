@@ -28,8 +28,7 @@ pub(super) fn listen(shared: &Shared, sink: &impl Fn(Vec<Event>)) {
     let mut reader = Reader::new(&shared.inotify, &mut buffer);
     let mut translator = Translator::default();
     let report = |translator: &mut Translator| {
-        let (events, unused) = translator.take();
-        shared.end(&unused);
+        let events = translator.take();
         if !events.is_empty() {
             sink(events);
         }
@@ -85,6 +84,7 @@ fn read(
                 name: event.file_name().map_or(b"", |name| name.to_bytes()),
             };
             translator.event(&mut state.tree, raw);
+            shared.end(&translator.take_unused());
         }
     }
     Ok(())

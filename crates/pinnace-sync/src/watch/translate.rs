@@ -37,19 +37,9 @@ struct Pending {
     read: u64,
 }
 
-/// The last rename that was reported, to tell an exchange of two entries from there and back again.
-#[derive(Debug)]
-struct Last {
-    from: Vec<u8>,
-    to: Vec<u8>,
-    is_dir: bool,
-    watch: Option<i32>,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Translator {
     pending: Vec<Pending>,
-    last: Option<Last>,
     reads: u64,
     root_gone: bool,
     out: Vec<Event>,
@@ -76,10 +66,16 @@ impl Translator {
         self.give_up_where(tree, |_| true);
     }
 
-    /// What there is to report, and the watches that are of no more use.
-    pub(super) fn take(&mut self) -> (Vec<Event>, Vec<i32>) {
+    /// What there is to report.
+    pub(super) fn take(&mut self) -> Vec<Event> {
         self.reported.clear();
-        (mem::take(&mut self.out), mem::take(&mut self.unused))
+        mem::take(&mut self.out)
+    }
+
+    /// Watches that are in the tree no more. They must be ended before anybody else can come by: a directory that
+    /// is added again would get the same one, and lose it.
+    pub(super) fn take_unused(&mut self) -> Vec<i32> {
+        mem::take(&mut self.unused)
     }
 
     /// Everything before it has been reported.
@@ -119,7 +115,6 @@ impl Translator {
     /// Events were lost.
     pub(super) fn overflow(&mut self, tree: &Tree) {
         self.give_up(tree);
-        self.last = None;
         self.reported.clear();
         self.out.push(Event::Overflow);
     }
@@ -151,6 +146,14 @@ impl Translator {
             return;
         }
         let is_gone = raw.mask.contains(ReadFlags::DELETE);
+        if is_gone
+            && is_dir
+            && let Some(deleted) = tree.first_at(&place)
+        {
+            // The kernel may keep a deleted directory, and its watch, for as long as it likes. Should this be the
+            // next one of that name after all, then that it came is still to be read, and it is added once more.
+            self.unused.extend(tree.remove(deleted));
+        }
         let written = match raw.mask.contains(ReadFlags::MODIFY) {
             true => Written::Still,
             false => Written::Done,
@@ -163,11 +166,9 @@ impl Translator {
         let pending = &mut self.pending[at];
         if !pending.is_dir {
             let from = self.pending.swap_remove(at).from;
-            self.renamed(tree, &from, &to, None);
-        } else if tree
-            .child(pending.from.parent, &pending.from.name)
-            .is_some()
-        {
+            tree.displace(&to);
+            self.renamed(tree, &from, &to, false);
+        } else if tree.first_at(&pending.from).is_some() {
             pending.to = Some(to);
         } else {
             // Nobody has listed it, so nothing is known of what lies in it.
@@ -196,16 +197,17 @@ impl Translator {
             self.unused.extend(tree.remove(watch));
             return;
         };
-        if tree.put(watch, to.clone()).is_ok() {
-            self.renamed(tree, &pending.from, &to, Some(watch));
+        // One that was displaced (the other one of an exchange, say) is not what is known by that name.
+        let is_known = tree.child(pending.from.parent, &pending.from.name) == Some(watch);
+        if tree.put(watch, to.clone()).is_ok() && is_known {
+            self.renamed(tree, &pending.from, &to, true);
         } else {
-            self.changed_at(tree, &pending.from, true, true, Written::Done);
+            self.changed_at(tree, &pending.from, true, is_known, Written::Done);
             self.changed_at(tree, &to, true, false, Written::Done);
         }
     }
 
-    fn renamed(&mut self, tree: &Tree, from: &Place, to: &Place, watch: Option<i32>) {
-        let is_dir = watch.is_some();
+    fn renamed(&mut self, tree: &Tree, from: &Place, to: &Place, is_dir: bool) {
         let paths = (
             tree.path_of(from.parent, &from.name),
             tree.path_of(to.parent, &to.name),
@@ -220,32 +222,7 @@ impl Translator {
             return;
         };
         self.reported.clear();
-        self.out.push(Event::Renamed {
-            from: from.clone(),
-            to: to.clone(),
-            is_dir,
-        });
-        let last = self.last.replace(Last {
-            from,
-            to,
-            is_dir,
-            watch,
-        });
-        self.look_for_exchange(last);
-    }
-
-    /// Two entries that change places come as two renames, the second of which is from where the first went to.
-    /// By their names nobody could tell that from there and back again, so both are said to have changed.
-    fn look_for_exchange(&mut self, before: Option<Last>) {
-        let (Some(before), Some(now)) = (before, &self.last) else {
-            return;
-        };
-        let same = now.watch.is_some() && now.watch == before.watch;
-        if !same && now.from == before.to && now.to == before.from {
-            let (to, is_dir) = (now.to.clone(), now.is_dir);
-            self.changed(before.to, before.is_dir, false, Written::Done);
-            self.changed(to, is_dir, false, Written::Done);
-        }
+        self.out.push(Event::Renamed { from, to, is_dir });
     }
 
     fn give_up_where(&mut self, tree: &Tree, which: impl Fn(&Pending) -> bool) {

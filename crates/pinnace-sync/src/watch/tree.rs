@@ -4,8 +4,8 @@
 //! no circle. So a renamed directory takes everything beneath it along in one step. A directory is known by
 //! its watch, which the kernel keeps with the inode: two that come after one another under one name are two.
 //!
-//! A directory can be *displaced*: another has come to its name before it was heard where it went itself. It
-//! keeps its last place, but is no longer found by it.
+//! A directory can be *displaced*: another has come to its name before it was heard what became of it itself. It
+//! keeps its last place until then, but is no longer found by its path.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -44,6 +44,8 @@ struct Slot {
 pub(super) struct Tree {
     root: i32,
     slots: HashMap<i32, Slot>,
+    /// Those of which it is still to be heard what became of them, the first displaced first. As a rule none.
+    displaced: Vec<i32>,
     hasher: RandomState,
 }
 
@@ -56,6 +58,7 @@ impl Tree {
         Self {
             root,
             slots: HashMap::from_iter([(root, slot)]),
+            displaced: Vec::new(),
             hasher: RandomState::default(),
         }
     }
@@ -86,6 +89,15 @@ impl Tree {
                 self.name_of(*child) == name
             })
             .copied()
+    }
+
+    /// The directory that what is told next of this place is about: the first that was displaced from it, or the one
+    /// that is there.
+    pub(super) fn first_at(&self, place: &Place) -> Option<i32> {
+        let mut displaced = self.displaced.iter().copied();
+        displaced
+            .find(|watch| self.place(*watch) == Some(place))
+            .or_else(|| self.child(place.parent, &place.name))
     }
 
     /// The path of a watched directory; `None` when one above it is watched no more.
@@ -120,9 +132,9 @@ impl Tree {
             return Err(Circle);
         }
         self.detach(watch);
+        self.displace(&place);
         let parent = place.parent;
         let hash = self.hasher.hash_one(&place.name[..]);
-        let rival = self.child(parent, &place.name);
         match self.slots.get_mut(&watch) {
             Some(slot) => slot.place = place,
             None => {
@@ -131,16 +143,19 @@ impl Tree {
             }
         }
         self.with_children(parent, |tree, children| {
-            if let Some(rival) = rival
-                && let Ok(entry) = children.find_entry(hash, |child| *child == rival)
-            {
-                entry.remove();
-            }
             children.insert_unique(hash, watch, |child| {
                 tree.hasher.hash_one(tree.name_of(*child))
             });
         });
         Ok(())
+    }
+
+    /// Something else has come to this place.
+    pub(super) fn displace(&mut self, place: &Place) {
+        if let Some(child) = self.child(place.parent, &place.name) {
+            self.detach(child);
+            self.displaced.push(child);
+        }
     }
 
     /// Forgets a directory and all beneath it; their watches.
@@ -150,6 +165,7 @@ impl Tree {
         let mut rest = vec![watch];
         while let Some(watch) = rest.pop() {
             if let Some(slot) = self.slots.remove(&watch) {
+                self.displaced.retain(|displaced| *displaced != watch);
                 removed.push(watch);
                 rest.extend(slot.children);
             }
@@ -157,8 +173,9 @@ impl Tree {
         removed
     }
 
-    /// Takes a directory out of the table of its parent, if it is in there.
+    /// Takes a directory out of the table of its parent or of those that were displaced.
     fn detach(&mut self, watch: i32) {
+        self.displaced.retain(|displaced| *displaced != watch);
         let Some(place) = self.place(watch) else {
             return;
         };
@@ -236,8 +253,11 @@ mod tests {
     fn a_displaced_directory_leaves_its_successor_alone() {
         let mut tree = tree();
         tree.put(5, Place::new(1, b"a")).unwrap();
+        let place = Place::new(1, b"a");
         assert_eq!(tree.child(1, b"a"), Some(5));
+        assert_eq!(tree.first_at(&place), Some(2));
         assert_eq!(tree.remove(2), [2, 3, 4]);
+        assert_eq!(tree.first_at(&place), Some(5));
         assert_eq!(tree.child(1, b"a"), Some(5));
         assert_eq!((tree.len(), path(&tree, 5).as_deref()), (2, Some("a")));
     }

@@ -96,6 +96,7 @@ proptest! {
         }
         scanner.settle(&bed);
         scanner.check(&bed);
+        scanner.check_watches(&bed);
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn directories_that_fill_at_once_are_seen_in_full() {
     });
     scanner.settle(&bed);
     scanner.check(&bed);
+    scanner.check_watches(&bed);
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn a_directory_made_again_is_watched_again() {
         bed.write("d/late");
         scanner.settle(&bed);
         scanner.check(&bed);
+        scanner.check_watches(&bed);
         fs::remove_dir_all(bed.path("d")).unwrap();
     }
 }
@@ -55,15 +57,30 @@ fn a_deleted_directory_that_is_held_open_does_not_stand_for_its_successor() {
     let old = bed.mkdir("d");
     let held = open(&bed.path("d"));
     fs::remove_dir(bed.path("d")).unwrap();
-    let new = bed.mkdir("d");
-    assert_ne!(old, new);
+    fs::create_dir(bed.path("d")).unwrap();
+    let new = bed.add("d");
+    assert_ne!(new, old);
+    bed.all();
     assert_eq!(bed.watch.dir_at(b"d"), Some(new));
+    assert_eq!(bed.watch.watched(), 2);
     drop(held);
     bed.all();
     assert_eq!(bed.watch.dir_at(b"d"), Some(new));
     bed.write("d/f");
     assert_eq!(bed.all(), [done("d/f", false)]);
     assert_eq!(bed.watch.watched(), 2);
+}
+
+#[test]
+fn a_deleted_directory_takes_up_no_watch() {
+    let bed = Bed::new();
+    bed.mkdir("d");
+    bed.all();
+    let _held = open(&bed.path("d"));
+    fs::remove_dir(bed.path("d")).unwrap();
+    assert_eq!(bed.all(), [gone("d", true)]);
+    assert_eq!(bed.watch.watched(), 1);
+    assert_eq!(bed.watch.dir_at(b"d"), None);
 }
 
 #[test]
@@ -165,6 +182,39 @@ fn a_cookie_comes_after_what_was_before_it() {
         before = files;
     }
     assert_eq!(before, 500);
+}
+
+#[test]
+fn looking_again_loses_nothing() {
+    let bed = Bed::new();
+    bed.mkdir("d");
+    let dir = open(&bed.path("d"));
+    let root = bed.path("d");
+    let maker = std::thread::spawn(move || {
+        for number in 0..10_000 {
+            // One event each.
+            std::os::unix::fs::symlink("x", root.join(number.to_string())).unwrap();
+        }
+    });
+    let mut seen = std::collections::HashSet::new();
+    let mut note = |events: Vec<Event>| {
+        for event in events {
+            match event {
+                Event::Changed { path, .. } => drop(seen.insert(path)),
+                other => assert!(matches!(other, Event::Cookie(_)), "{other:?}"),
+            }
+        }
+    };
+    while !maker.is_finished() {
+        for _ in 0..100 {
+            bed.watch.add(bed.watch.root(), b"d", dir.as_fd()).unwrap();
+        }
+        bed.events.try_iter().for_each(&mut note);
+    }
+    maker.join().unwrap();
+    note(bed.all());
+    let missed = (0..10_000).filter(|number| !seen.contains(format!("d/{number}").as_bytes()));
+    assert_eq!(missed.count(), 0);
 }
 
 #[test]
