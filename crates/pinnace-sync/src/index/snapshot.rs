@@ -365,3 +365,54 @@ fn take_removals(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
     }
     fields.0.is_empty().then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Row;
+
+    fn entry(id: u32, parent: u32, kind: Kind, name: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut row = Row::DIRECTORY;
+        row.meta.kind = kind;
+        let mut bytes = [id.to_le_bytes(), parent.to_le_bytes()].concat();
+        encode_row(&row, None, &mut bytes);
+        (bytes, [&[name.len() as u8], name].concat())
+    }
+
+    #[test]
+    fn entries_that_make_no_tree_are_damage() {
+        let root = entry(0, u32::MAX, Kind::Directory, b"");
+        let dir = || entry(1, 0, Kind::Directory, b"d");
+        let one = |id, parent, name: &[u8]| entry(id, parent, Kind::File, name);
+        for (entries, is_tree) in [
+            (vec![dir(), one(2, 1, b"f"), one(3, 0, b"f")], true),
+            (vec![one(2, 1, b"f"), dir()], false),
+            (vec![one(1, 1, b"f")], false),
+            (vec![one(1, u32::MAX, b"f")], false),
+            (vec![dir(), one(1, 0, b"f")], false),
+            (vec![dir(), one(2, 0, b"d")], false),
+            (vec![one(1, 0, b"f"), one(2, 1, b"f")], false),
+            (vec![one(4, 0, b"f")], false),
+            (vec![one(u32::MAX, 0, b"f")], false),
+            (vec![one(1, 0, b"")], false),
+            (vec![one(1, 0, b"..")], false),
+            (vec![one(0, 0, b"")], false),
+            (vec![entry(0, 0, Kind::Directory, b"x")], false),
+        ] {
+            let mut state = State::default();
+            state.index.lay_out(4);
+            let shown = format!("{entries:?}");
+            let entries = [vec![root.clone()], entries].concat();
+            let rows = entries.iter().flat_map(|(row, _)| row.clone());
+            let names = entries.iter().flat_map(|(_, name)| name.clone());
+            let block: Vec<u8> = rows.chain(names).collect();
+            let taken = take_entries(&mut state, entries.len(), &block);
+            assert_eq!(taken.is_some(), is_tree, "{shown}");
+            for len in 0..block.len() {
+                let mut state = State::default();
+                state.index.lay_out(4);
+                assert!(take_entries(&mut state, entries.len(), &block[..len]).is_none());
+            }
+        }
+    }
+}
