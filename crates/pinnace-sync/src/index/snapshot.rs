@@ -209,18 +209,17 @@ pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, LoadError> {
         marks: head.marks,
         ..State::default()
     };
-    state.index.lay_out(head.slots);
     let mut block = Vec::new();
     loop {
         let (kind, count) = reader.next(&mut block)?;
         let taken = match kind {
-            BlockKind::Entries => take_entries(&mut state, count, &block),
+            BlockKind::Entries => take_entries(&mut state, head.slots, count, &block),
             BlockKind::Removals => take_removals(&mut state, count, &block),
             BlockKind::End => break,
         };
         taken.ok_or_else(|| damage("a block does not fit the others"))?;
     }
-    state.index.gather_free();
+    state.index.gather_free(head.slots);
     if state.index.arena().used() != head.used || state.removals.len() != head.removals {
         return Err(damage("entries are missing"));
     }
@@ -320,10 +319,11 @@ impl Reader<'_> {
     }
 }
 
-fn take_entries(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
+fn take_entries(state: &mut State, slots_max: usize, count: usize, block: &[u8]) -> Option<()> {
     let (entries, names) = block.split_at_checked(count.checked_mul(ENTRY_BYTES)?)?;
     let (entries, _) = entries.as_chunks::<ENTRY_BYTES>();
     let mut names = Fields(names);
+    let mut slots = Vec::with_capacity(entries.len());
     for entry in entries {
         let mut fields = Fields(entry);
         let (id, parent) = (fields.id()?, fields.id()?);
@@ -335,9 +335,12 @@ fn take_entries(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
             (row.meta.kind == Kind::Directory && name.is_empty()).then_some(())?;
             state.index.set_row(id, row);
         } else {
-            take_entry(&mut state.index, id, parent, name, row)?;
+            ((id.0 as usize) < slots_max).then_some(())?;
+            take_entry(&mut state.index, id, parent, name, &row)?;
+            slots.push(id.0);
         }
     }
+    state.index.enter(&slots)?;
     names.0.is_empty().then_some(())
 }
 
@@ -346,13 +349,14 @@ fn take_entry(
     id: NodeId,
     parent: NodeId,
     name: &[u8],
-    row: super::Row,
+    row: &super::Row,
 ) -> Option<()> {
     check_name(name).ok()?;
-    let is_new = (id.0 as usize) < index.arena().slots() && !index.contains(id);
+    let is_new = !index.contains(id);
     let has_place = index.contains(parent) && index.row(parent).meta.kind == Kind::Directory;
     (is_new && has_place).then_some(())?;
-    index.place(id, parent, name, row)
+    index.place(id, parent, name, row);
+    Some(())
 }
 
 fn take_removals(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
@@ -400,18 +404,16 @@ mod tests {
             (vec![entry(0, 0, Kind::Directory, b"x")], false),
         ] {
             let mut state = State::default();
-            state.index.lay_out(4);
             let shown = format!("{entries:?}");
             let entries = [vec![root.clone()], entries].concat();
             let rows = entries.iter().flat_map(|(row, _)| row.clone());
             let names = entries.iter().flat_map(|(_, name)| name.clone());
             let block: Vec<u8> = rows.chain(names).collect();
-            let taken = take_entries(&mut state, entries.len(), &block);
+            let taken = take_entries(&mut state, 4, entries.len(), &block);
             assert_eq!(taken.is_some(), is_tree, "{shown}");
             for len in 0..block.len() {
                 let mut state = State::default();
-                state.index.lay_out(4);
-                assert!(take_entries(&mut state, entries.len(), &block[..len]).is_none());
+                assert!(take_entries(&mut state, 4, entries.len(), &block[..len]).is_none());
             }
         }
     }

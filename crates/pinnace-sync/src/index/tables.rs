@@ -59,21 +59,34 @@ impl Tables {
         found.copied()
     }
 
-    /// Puts in a name that `slot` is about to have; `false` when the directory has one of this name.
-    pub(super) fn claim_name(&mut self, arena: &Arena, slot: u32, dir: u32, name: &[u8]) -> bool {
+    /// Puts in entries that are in no table; `None` when one has the place and name of another. Table by table and
+    /// with the hashes at hand, the memory that one entry waits for is fetched while the next one is begun.
+    pub(super) fn add_all(&mut self, arena: &Arena, slots: &[u32]) -> Option<()> {
         let keys = &self.keys;
-        let entry = self.by_name.entry(
-            keys.name(dir, name),
-            |slot| arena.parent(*slot) == dir && arena.name(*slot) == name,
-            |slot| keys.name(arena.parent(*slot), arena.name(*slot)),
-        );
-        match entry {
-            Entry::Vacant(vacant) => {
-                vacant.insert(slot);
-                true
-            }
-            Entry::Occupied(_) => false,
+        let name = |slot: &u32| keys.name(arena.parent(*slot), arena.name(*slot));
+        let inode = |slot: &u32| keys.number(arena.row(*slot).print.inode);
+        let mut hashes: Vec<u64> = slots.iter().map(name).collect();
+        for (slot, hash) in slots.iter().zip(&hashes) {
+            let is_same = |other: &u32| {
+                arena.parent(*other) == arena.parent(*slot)
+                    && arena.name(*other) == arena.name(*slot)
+            };
+            match self.by_name.entry(*hash, is_same, name) {
+                Entry::Vacant(vacant) => vacant.insert(*slot),
+                Entry::Occupied(_) => return None,
+            };
         }
+        hashes.clear();
+        hashes.extend(slots.iter().map(inode));
+        for (slot, hash) in slots.iter().zip(&hashes) {
+            if arena.row(*slot).print.inode != 0 {
+                self.by_inode.insert_unique(*hash, *slot, inode);
+            }
+        }
+        for slot in slots {
+            self.add_content(arena, *slot);
+        }
+        Some(())
     }
 
     pub(super) fn add_name(&mut self, arena: &Arena, slot: u32) {

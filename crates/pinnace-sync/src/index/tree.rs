@@ -1,9 +1,9 @@
 //! The index in memory.
 //!
-//! Memory of an entry, which a test bounds at 200 bytes:
+//! Memory of an entry, about 200 bytes, which a test holds:
 //!
 //! ```text
-//! 136   the row          20   parent, first child, siblings, name (4 bytes each)
+//! 144   the row          20   parent, first child, siblings, name (4 bytes each)
 //! 1 + n the name         6-11 in each table: by name, by inode, and by content for files in chunks
 //! ```
 //!
@@ -164,7 +164,7 @@ impl Index {
     pub(super) fn insert_at(&mut self, id: NodeId, dir: NodeId, name: &[u8], row: Row) {
         debug_assert!(path::check_name(name).is_ok() && self.child(dir, name).is_none());
         debug_assert!(self.row(dir).meta.kind == Kind::Directory);
-        self.arena.fill(id.0, dir.0, name, row);
+        self.arena.fill(id.0, dir.0, name, &row);
         self.tables.add_name(&self.arena, id.0);
         self.tables.add_inode(&self.arena, id.0);
         self.tables.add_content(&self.arena, id.0);
@@ -332,23 +332,21 @@ impl Index {
         &self.arena
     }
 
-    /// Makes slots up to this count for [`Index::place`].
-    pub(super) fn lay_out(&mut self, slots: usize) {
-        self.arena.lay_out(slots);
-    }
-
-    /// Adds an entry to one of the slots that were laid out; `None` when the directory has one of this name.
-    pub(super) fn place(&mut self, id: NodeId, dir: NodeId, name: &[u8], row: Row) -> Option<()> {
-        let Self { arena, tables } = self;
-        tables.claim_name(arena, id.0, dir.0, name).then_some(())?;
+    /// Adds an entry under an id that is not in use. It is not found before it is entered, nor are the slots
+    /// that are skipped free before they are gathered.
+    pub(super) fn place(&mut self, id: NodeId, dir: NodeId, name: &[u8], row: &Row) {
+        self.arena.lay_out(id.0 as usize + 1);
         self.arena.place(id.0, dir.0, name, row);
-        self.tables.add_inode(&self.arena, id.0);
-        self.tables.add_content(&self.arena, id.0);
-        Some(())
     }
 
-    /// Ends the laying out: what was not filled is free.
-    pub(super) fn gather_free(&mut self) {
+    /// Makes placed entries found; `None` when one has the place and name of another.
+    pub(super) fn enter(&mut self, slots: &[u32]) -> Option<()> {
+        self.tables.add_all(&self.arena, slots)
+    }
+
+    /// Ends the placing: there are so many slots, and those that were not filled are free.
+    pub(super) fn gather_free(&mut self, slots: usize) {
+        self.arena.lay_out(slots);
         self.arena.gather_free();
     }
 }

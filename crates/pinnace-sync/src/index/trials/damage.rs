@@ -119,11 +119,7 @@ fn a_changed_byte_gives_a_prefix_or_nothing() {
                 let mut changed = bytes.clone();
                 changed[at] ^= flip;
                 std::fs::write(dir.path().join(name), changed).unwrap();
-                let Ok((_, loaded)) = Store::open(dir.path()) else {
-                    // The version is higher now.
-                    assert!((8..12).contains(&at));
-                    continue;
-                };
+                let (_, loaded) = Store::open(dir.path()).unwrap();
                 let found = listing(&loaded.index);
                 let words = loaded.was_torn.unwrap();
                 assert!(past.contains(&found), "{name} {at}: {words}");

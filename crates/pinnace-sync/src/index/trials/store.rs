@@ -212,11 +212,13 @@ fn a_newer_index_is_refused_and_left_alone() {
     store
         .checkpoint(&mut index, &Marks::default(), &Removals::new())
         .unwrap();
-    for name in ["snapshot", "log", "recipes.0"] {
+    for (name, head_bytes) in [("snapshot", 148), ("log", 32), ("recipes.0", 32)] {
         let path = dir.path().join(name);
         let before = std::fs::read(&path).unwrap();
         let mut bytes = before.clone();
         bytes[8] = 2;
+        let sum = crc32c::crc32c(&bytes[..head_bytes - 4]);
+        bytes[head_bytes - 4..head_bytes].copy_from_slice(&sum.to_le_bytes());
         std::fs::write(&path, &bytes).unwrap();
         let error = Store::open(dir.path()).unwrap_err();
         assert!(
