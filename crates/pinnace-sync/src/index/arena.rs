@@ -48,7 +48,7 @@ impl Arena {
         let mut arena = Self {
             links: Vec::with_capacity(slots),
             rows: Vec::with_capacity(slots),
-            names: Names::with_capacity(slots, name_bytes),
+            names: Names::with_capacity(name_bytes),
             used: 1,
             first_free: NONE,
             last_free: NONE,
@@ -291,7 +291,7 @@ impl Arena {
         if !self.names.wants_rebuilding() {
             return;
         }
-        let mut names = Names::with_capacity(0, self.names.live_bytes());
+        let mut names = Names::with_capacity(self.names.live_bytes());
         for links in self.links.iter_mut().filter(|links| links.parent != FREE) {
             links.name = names.add(self.names.get(links.name));
         }

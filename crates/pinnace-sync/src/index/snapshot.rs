@@ -18,7 +18,7 @@ use super::{Index, NodeId};
 use crate::meta::Kind;
 use crate::path::{NAME_BYTES_MAX, PATH_BYTES_MAX, check_name};
 
-/// Bytes of the head: a common start of 24, seven numbers and the marks, the sum.
+/// Bytes of the head: the common start, six numbers, the marks, the sum.
 const HEAD_BYTES: usize = 24 + 32 + MARKS_BYTES + 4;
 /// Bytes of the head of a block.
 const BLOCK_HEAD_BYTES: usize = 20;

@@ -239,3 +239,41 @@ fn a_write_that_fails_is_told() {
     let error = Store::open(&gone.join("index")).unwrap_err().to_string();
     assert!(error.contains("cannot create"), "{error}");
 }
+
+#[test]
+fn files_are_what_they_always_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, loaded) = Store::open(dir.path()).unwrap();
+    let mut index = loaded.index;
+    let mut row = file(5);
+    row.recipe = Some(store.add_recipe(&recipe(2, 9)).unwrap());
+    let change = put(&mut index, "a", row);
+    store.append(&[change]).unwrap();
+    let marks = Marks {
+        seq: 3,
+        root_identity: Some((4, 5)),
+        ..Marks::default()
+    };
+    let removals = Removals::from([(2, Box::from(&b"gone"[..]))]);
+    store.checkpoint(&mut index, &marks, &removals).unwrap();
+    let id = index.find(b"a").unwrap();
+    let (parent, name) = (Index::ROOT, Box::from(&b"b"[..]));
+    store
+        .append(&[
+            Change::Set { id, row },
+            Change::Rename { id, parent, name },
+            Change::Exchange { a: id, b: id },
+            Change::Remove { id, seq: 4 },
+            Change::Marks(marks),
+        ])
+        .unwrap();
+    for (name, expected) in [
+        ("snapshot", "e4f29505d47be56c"),
+        ("log", "4f1c411b34ea1dff"),
+        ("recipes.0", "45982be6beb5b308"),
+    ] {
+        let bytes = std::fs::read(dir.path().join(name)).unwrap();
+        let hex = blake3::hash(&bytes).to_hex();
+        assert_eq!(&hex[..16], expected, "{name}");
+    }
+}
