@@ -48,7 +48,7 @@ impl Arena {
         let mut arena = Self {
             links: Vec::with_capacity(slots),
             rows: Vec::with_capacity(slots),
-            names: Names::with_capacity(slots, name_bytes),
+            names: Names::with_capacity(name_bytes),
             used: 1,
             first_free: NONE,
             last_free: NONE,
@@ -142,7 +142,7 @@ impl Arena {
     }
 
     /// Puts a new entry into a slot that is free or lies beyond the end; those between become free ones.
-    pub(super) fn fill(&mut self, slot: u32, parent: u32, name: &[u8], row: Row) {
+    pub(super) fn fill(&mut self, slot: u32, parent: u32, name: &[u8], row: &Row) {
         debug_assert!(!self.is_used(slot));
         for fresh in self.lay_out(slot as usize + 1) {
             self.give_free(fresh);
@@ -152,7 +152,7 @@ impl Arena {
     }
 
     /// Puts a new entry into a slot that is not used and in no list.
-    pub(super) fn place(&mut self, slot: u32, parent: u32, name: &[u8], row: Row) {
+    pub(super) fn place(&mut self, slot: u32, parent: u32, name: &[u8], row: &Row) {
         let name = self.names.add(name);
         self.links[slot as usize] = Links {
             parent,
@@ -161,7 +161,7 @@ impl Arena {
             previous: NONE,
             name,
         };
-        self.rows[slot as usize] = row;
+        self.rows[slot as usize] = *row;
         self.used += 1;
         self.link(slot, parent);
     }
@@ -170,6 +170,9 @@ impl Arena {
     pub(super) fn lay_out(&mut self, slots: usize) -> std::ops::Range<u32> {
         let before = self.links.len();
         let more = slots.saturating_sub(before);
+        if more == 0 {
+            return 0..0;
+        }
         let free = Links {
             parent: FREE,
             first_child: NONE,
@@ -288,7 +291,7 @@ impl Arena {
         if !self.names.wants_rebuilding() {
             return;
         }
-        let mut names = Names::with_capacity(0, self.names.live_bytes());
+        let mut names = Names::with_capacity(self.names.live_bytes());
         for links in self.links.iter_mut().filter(|links| links.parent != FREE) {
             links.name = names.add(self.names.get(links.name));
         }

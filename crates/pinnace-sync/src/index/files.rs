@@ -128,18 +128,15 @@ pub(super) fn open_head<'a>(
     let mut fields = Fields(sealed);
     let start = (|| Some((fields.array()?, fields.u32()?, fields.u32()?, fields.u64()?)))();
     let (magic, version, chunking, number) = start.ok_or_else(damage)?;
-    if magic != *role.magic() {
+    // These and the sum keep their place in every later format, so a newer file is told from a broken one.
+    if magic != *role.magic() || crc32c::crc32c(sealed) != u32::from_le_bytes(*sum) {
         return Err(damage());
     }
-    // Of a newer format only the magic and the version are where we know them.
     if version > VERSION {
         return Err(LoadError::Store(StoreError::Newer {
             path: path.to_owned(),
             found: version,
         }));
-    }
-    if crc32c::crc32c(sealed) != u32::from_le_bytes(*sum) {
-        return Err(damage());
     }
     if chunking != u32::from(CHUNKING_VERSION) {
         let words = "files were cut by other rules then";

@@ -19,6 +19,7 @@ mod record;
 mod replay;
 mod snapshot;
 mod store;
+mod tables;
 mod tree;
 
 pub use marks::{Marks, REMOVALS_MAX, Removals};
@@ -74,3 +75,6 @@ impl Row {
         is_racy: false,
     };
 }
+
+#[cfg(test)]
+mod trials;

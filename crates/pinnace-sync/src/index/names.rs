@@ -20,10 +20,10 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Room for names of so many bytes in all, without their lengths.
-    pub(super) fn with_capacity(names: usize, bytes: usize) -> Self {
+    /// Room for so many bytes, of which each name takes one more than it has.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
         Self {
-            bytes: Vec::with_capacity(names + bytes),
+            bytes: Vec::with_capacity(bytes),
             garbage_bytes: 0,
         }
     }

@@ -172,6 +172,7 @@ pub(super) fn encode_row(row: &Row, recipe: Option<RecipeRef>, bytes: &mut Vec<u
     bytes.extend_from_slice(&row.content.0);
 }
 
+#[inline]
 pub(super) fn decode_row(fields: &mut Fields<'_>) -> Option<Row> {
     let [kind, flags, _, _] = fields.array()?;
     let kind = Kind::from_number(kind)?;

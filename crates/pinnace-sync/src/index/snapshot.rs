@@ -18,7 +18,7 @@ use super::{Index, NodeId};
 use crate::meta::Kind;
 use crate::path::{NAME_BYTES_MAX, PATH_BYTES_MAX, check_name};
 
-/// Bytes of the head: a common start of 24, seven numbers and the marks, the sum.
+/// Bytes of the head: the common start, six numbers, the marks, the sum.
 const HEAD_BYTES: usize = 24 + 32 + MARKS_BYTES + 4;
 /// Bytes of the head of a block.
 const BLOCK_HEAD_BYTES: usize = 20;
@@ -209,18 +209,17 @@ pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, LoadError> {
         marks: head.marks,
         ..State::default()
     };
-    state.index.lay_out(head.slots);
     let mut block = Vec::new();
     loop {
         let (kind, count) = reader.next(&mut block)?;
         let taken = match kind {
-            BlockKind::Entries => take_entries(&mut state, count, &block),
+            BlockKind::Entries => take_entries(&mut state, head.slots, count, &block),
             BlockKind::Removals => take_removals(&mut state, count, &block),
             BlockKind::End => break,
         };
         taken.ok_or_else(|| damage("a block does not fit the others"))?;
     }
-    state.index.gather_free();
+    state.index.gather_free(head.slots);
     if state.index.arena().used() != head.used || state.removals.len() != head.removals {
         return Err(damage("entries are missing"));
     }
@@ -320,10 +319,11 @@ impl Reader<'_> {
     }
 }
 
-fn take_entries(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
+fn take_entries(state: &mut State, slots_max: usize, count: usize, block: &[u8]) -> Option<()> {
     let (entries, names) = block.split_at_checked(count.checked_mul(ENTRY_BYTES)?)?;
     let (entries, _) = entries.as_chunks::<ENTRY_BYTES>();
     let mut names = Fields(names);
+    let mut slots = Vec::with_capacity(entries.len());
     for entry in entries {
         let mut fields = Fields(entry);
         let (id, parent) = (fields.id()?, fields.id()?);
@@ -335,9 +335,12 @@ fn take_entries(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
             (row.meta.kind == Kind::Directory && name.is_empty()).then_some(())?;
             state.index.set_row(id, row);
         } else {
-            take_entry(&mut state.index, id, parent, name, row)?;
+            ((id.0 as usize) < slots_max).then_some(())?;
+            take_entry(&mut state.index, id, parent, name, &row)?;
+            slots.push(id.0);
         }
     }
+    state.index.enter(&slots)?;
     names.0.is_empty().then_some(())
 }
 
@@ -346,13 +349,14 @@ fn take_entry(
     id: NodeId,
     parent: NodeId,
     name: &[u8],
-    row: super::Row,
+    row: &super::Row,
 ) -> Option<()> {
     check_name(name).ok()?;
-    let is_new = (id.0 as usize) < index.arena().slots() && !index.contains(id);
+    let is_new = !index.contains(id);
     let has_place = index.contains(parent) && index.row(parent).meta.kind == Kind::Directory;
     (is_new && has_place).then_some(())?;
-    index.place(id, parent, name, row)
+    index.place(id, parent, name, row);
+    Some(())
 }
 
 fn take_removals(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
@@ -364,4 +368,53 @@ fn take_removals(state: &mut State, count: usize, block: &[u8]) -> Option<()> {
         state.removals.push_back((seq, path.into()));
     }
     fields.0.is_empty().then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Row;
+
+    fn entry(id: u32, parent: u32, kind: Kind, name: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut row = Row::DIRECTORY;
+        row.meta.kind = kind;
+        let mut bytes = [id.to_le_bytes(), parent.to_le_bytes()].concat();
+        encode_row(&row, None, &mut bytes);
+        (bytes, [&[name.len() as u8], name].concat())
+    }
+
+    #[test]
+    fn entries_that_make_no_tree_are_damage() {
+        let root = entry(0, u32::MAX, Kind::Directory, b"");
+        let dir = || entry(1, 0, Kind::Directory, b"d");
+        let one = |id, parent, name: &[u8]| entry(id, parent, Kind::File, name);
+        for (entries, is_tree) in [
+            (vec![dir(), one(2, 1, b"f"), one(3, 0, b"f")], true),
+            (vec![one(2, 1, b"f"), dir()], false),
+            (vec![one(1, 1, b"f")], false),
+            (vec![one(1, u32::MAX, b"f")], false),
+            (vec![dir(), one(1, 0, b"f")], false),
+            (vec![dir(), one(2, 0, b"d")], false),
+            (vec![one(1, 0, b"f"), one(2, 1, b"f")], false),
+            (vec![one(4, 0, b"f")], false),
+            (vec![one(u32::MAX, 0, b"f")], false),
+            (vec![one(1, 0, b"")], false),
+            (vec![one(1, 0, b"..")], false),
+            (vec![one(0, 0, b"")], false),
+            (vec![entry(0, 0, Kind::Directory, b"x")], false),
+        ] {
+            let mut state = State::default();
+            let shown = format!("{entries:?}");
+            let entries = [vec![root.clone()], entries].concat();
+            let rows = entries.iter().flat_map(|(row, _)| row.clone());
+            let names = entries.iter().flat_map(|(_, name)| name.clone());
+            let block: Vec<u8> = rows.chain(names).collect();
+            let taken = take_entries(&mut state, 4, entries.len(), &block);
+            assert_eq!(taken.is_some(), is_tree, "{shown}");
+            for len in 0..block.len() {
+                let mut state = State::default();
+                assert!(take_entries(&mut state, 4, entries.len(), &block[..len]).is_none());
+            }
+        }
+    }
 }

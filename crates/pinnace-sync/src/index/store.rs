@@ -335,3 +335,76 @@ fn replay_log(
     };
     Ok(Some((file, whole_bytes as u64, was_torn)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Row;
+
+    #[test]
+    fn after_a_write_that_failed_halfway_only_a_checkpoint_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        let mut index = loaded.index;
+        let name: Box<[u8]> = Box::from(&b"a"[..]);
+        let (parent, row) = (Index::ROOT, Row::DIRECTORY);
+        let id = index.insert(parent, &name, row);
+        let change = [Change::Put {
+            id,
+            parent,
+            name,
+            row,
+        }];
+        // A file that can neither be written nor cut.
+        store.log = File::open(dir.path().join(LOG)).unwrap();
+        let error = store.append(&change).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                StoreError::Io {
+                    action: "write",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let error = store.append(&change).unwrap_err();
+        assert!(matches!(error, StoreError::Failed { .. }), "{error}");
+        assert!(store.wants_checkpoint());
+        let (marks, removals) = (Marks::default(), Removals::new());
+        store.checkpoint(&mut index, &marks, &removals).unwrap();
+        store.append(&change).unwrap();
+        let (_, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.index.digest(), index.digest());
+    }
+
+    #[test]
+    fn a_checkpoint_that_fails_leaves_everything_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        let mut index = loaded.index;
+        let (marks, removals) = (Marks::default(), Removals::new());
+        // A directory stands where the file is to be made.
+        let in_the_way = dir.path().join("snapshot.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        store.checkpoint(&mut index, &marks, &removals).unwrap_err();
+        store
+            .set_marks(&Marks {
+                seq: 5,
+                ..marks.clone()
+            })
+            .unwrap();
+        std::fs::remove_dir(&in_the_way).unwrap();
+        let (_, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((loaded.marks.seq, loaded.was_torn), (5, None));
+        // One fails after the snapshot has its name: the log belongs to none then, and says so.
+        let in_the_way = dir.path().join("log.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        store.checkpoint(&mut index, &marks, &removals).unwrap_err();
+        let error = store.set_marks(&marks).unwrap_err();
+        assert!(matches!(error, StoreError::Failed { .. }), "{error}");
+        std::fs::remove_dir(&in_the_way).unwrap();
+        store.checkpoint(&mut index, &marks, &removals).unwrap();
+        store.set_marks(&marks).unwrap();
+    }
+}

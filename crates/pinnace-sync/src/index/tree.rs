@@ -1,9 +1,9 @@
 //! The index in memory.
 //!
-//! Memory of an entry, which a test bounds at 200 bytes:
+//! Memory of an entry, about 200 bytes, which a test holds:
 //!
 //! ```text
-//! 136   the row          20   parent, first child, siblings, name (4 bytes each)
+//! 144   the row          20   parent, first child, siblings, name (4 bytes each)
 //! 1 + n the name         6-11 in each table: by name, by inode, and by content for files in chunks
 //! ```
 //!
@@ -11,18 +11,12 @@
 //! content if it is a file in chunks, unless many have the same. No operation recurses: a tree may be as deep as
 //! it likes. Left to others: what the changes are ([`super::Change`]) and keeping them ([`super::Store`]).
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
 use super::arena::{Arena, NONE, ROOT, SLOTS_MAX};
-use super::keys::Keys;
+use super::tables::{Tables, content_key};
 use super::{NodeId, RecipeRef, Row};
-use crate::chunk::WHOLE_BYTES_MAX;
 use crate::meta::{ContentId, Kind};
 use crate::path;
 
-/// So many entries of one content are found by it; with more, any lookup would become slow.
-const COPIES_MAX: usize = 16;
 /// Bytes of names from which on an index says that it is full.
 const NAME_BYTES_FULL: usize = 3 << 30;
 
@@ -45,10 +39,7 @@ pub enum MoveError {
 #[derive(Clone, Debug)]
 pub struct Index {
     arena: Arena,
-    by_name: HashTable<u32>,
-    by_inode: HashTable<u32>,
-    by_content: HashTable<u32>,
-    keys: Keys,
+    tables: Tables,
 }
 
 impl Default for Index {
@@ -71,10 +62,7 @@ impl Index {
     pub(super) fn with_capacity(slots: usize, name_bytes: usize) -> Self {
         Self {
             arena: Arena::with_capacity(slots, name_bytes),
-            by_name: HashTable::with_capacity(slots),
-            by_inode: HashTable::with_capacity(slots),
-            by_content: HashTable::new(),
-            keys: Keys::new(),
+            tables: Tables::with_capacity(slots),
         }
     }
 
@@ -99,10 +87,8 @@ impl Index {
     /// The entry of this name in a directory.
     #[must_use]
     pub fn child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
-        let found = self.by_name.find(self.keys.name(dir.0, name), |slot| {
-            self.arena.parent(*slot) == dir.0 && self.arena.name(*slot) == name
-        });
-        found.copied().map(NodeId)
+        let found = self.tables.named(&self.arena, dir.0, name);
+        found.map(NodeId)
     }
 
     /// The entry at a path; the empty one is the root's.
@@ -178,9 +164,10 @@ impl Index {
     pub(super) fn insert_at(&mut self, id: NodeId, dir: NodeId, name: &[u8], row: Row) {
         debug_assert!(path::check_name(name).is_ok() && self.child(dir, name).is_none());
         debug_assert!(self.row(dir).meta.kind == Kind::Directory);
-        self.arena.fill(id.0, dir.0, name, row);
-        self.add_name(id.0);
-        self.add_keys(id.0);
+        self.arena.fill(id.0, dir.0, name, &row);
+        self.tables.add_name(&self.arena, id.0);
+        self.tables.add_inode(&self.arena, id.0);
+        self.tables.add_content(&self.arena, id.0);
     }
 
     /// Changes what is known of an entry. When it was a directory and is none any more, what was in it goes. The
@@ -198,17 +185,17 @@ impl Index {
         let same_inode = known.print.inode == row.print.inode;
         let same_content = content_key(known) == content_key(&row);
         if !same_inode {
-            self.drop_inode(id.0);
+            self.tables.drop_inode(&self.arena, id.0);
         }
         if !same_content {
-            self.drop_content(id.0);
+            self.tables.drop_content(&self.arena, id.0);
         }
         *self.arena.row_mut(id.0) = row;
         if !same_inode {
-            self.add_inode(id.0);
+            self.tables.add_inode(&self.arena, id.0);
         }
         if !same_content {
-            self.add_content(id.0);
+            self.tables.add_content(&self.arena, id.0);
         }
     }
 
@@ -247,9 +234,9 @@ impl Index {
     }
 
     fn remove_leaf(&mut self, slot: u32) {
-        self.drop_name(slot);
-        self.drop_inode(slot);
-        self.drop_content(slot);
+        self.tables.drop_name(&self.arena, slot);
+        self.tables.drop_inode(&self.arena, slot);
+        self.tables.drop_content(&self.arena, slot);
         self.arena.empty(slot);
     }
 
@@ -277,9 +264,9 @@ impl Index {
         if let Some(target) = target {
             self.remove(target);
         }
-        self.drop_name(id.0);
+        self.tables.drop_name(&self.arena, id.0);
         self.arena.relocate(id.0, dir.0, name);
-        self.add_name(id.0);
+        self.tables.add_name(&self.arena, id.0);
         self.arena.tidy_names();
         Ok(())
     }
@@ -298,11 +285,11 @@ impl Index {
         if self.arena.is_within(a.0, b.0) || self.arena.is_within(b.0, a.0) {
             return Err(MoveError::Within);
         }
-        self.drop_name(a.0);
-        self.drop_name(b.0);
+        self.tables.drop_name(&self.arena, a.0);
+        self.tables.drop_name(&self.arena, b.0);
         self.arena.swap(a.0, b.0);
-        self.add_name(a.0);
-        self.add_name(b.0);
+        self.tables.add_name(&self.arena, a.0);
+        self.tables.add_name(&self.arena, b.0);
         Ok(())
     }
 
@@ -314,20 +301,15 @@ impl Index {
 
     /// The entries that had this inode when they were last seen: several when it is linked, none for 0.
     pub fn with_inode(&self, inode: u64) -> impl Iterator<Item = NodeId> + '_ {
-        let same = self.by_inode.iter_hash(self.keys.number(inode));
-        same.filter(move |slot| self.arena.row(**slot).print.inode == inode)
-            .map(|slot| NodeId(*slot))
+        self.tables.with_inode(&self.arena, inode).map(NodeId)
     }
 
     /// A file in chunks with this content, if one is known. Of many copies only some are remembered, so that when
     /// those have gone, others may still be there.
     #[must_use]
     pub fn with_content(&self, content: &ContentId) -> Option<NodeId> {
-        let hash = self.keys.content(&content.0);
-        let found = self
-            .by_content
-            .find(hash, |slot| self.arena.row(*slot).content == *content);
-        found.copied().map(NodeId)
+        let found = self.tables.with_content(&self.arena, content);
+        found.map(NodeId)
     }
 
     /// Everything, the root first and each directory before what is in it.
@@ -343,90 +325,29 @@ impl Index {
     /// Bytes of memory it takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let tables = [&self.by_name, &self.by_inode, &self.by_content];
-        let tables: usize = tables.iter().map(|table| table.allocation_size()).sum();
-        size_of::<Self>() + self.arena.memory_bytes() + tables
+        size_of::<Self>() + self.arena.memory_bytes() + self.tables.memory_bytes()
     }
 
     pub(super) fn arena(&self) -> &Arena {
         &self.arena
     }
 
-    /// Makes slots up to this count for [`Index::place`].
-    pub(super) fn lay_out(&mut self, slots: usize) {
-        self.arena.lay_out(slots);
-    }
-
-    /// Adds an entry to one of the slots that were laid out; `None` when the directory has one of this name.
-    pub(super) fn place(&mut self, id: NodeId, dir: NodeId, name: &[u8], row: Row) -> Option<()> {
-        let (arena, keys) = (&self.arena, &self.keys);
-        let entry = self.by_name.entry(
-            keys.name(dir.0, name),
-            |slot| arena.parent(*slot) == dir.0 && arena.name(*slot) == name,
-            |slot| keys.name(arena.parent(*slot), arena.name(*slot)),
-        );
-        let Entry::Vacant(vacant) = entry else {
-            return None;
-        };
-        vacant.insert(id.0);
+    /// Adds an entry under an id that is not in use. It is not found before it is entered, nor are the slots
+    /// that are skipped free before they are gathered.
+    pub(super) fn place(&mut self, id: NodeId, dir: NodeId, name: &[u8], row: &Row) {
+        self.arena.lay_out(id.0 as usize + 1);
         self.arena.place(id.0, dir.0, name, row);
-        self.add_keys(id.0);
-        Some(())
     }
 
-    /// Ends the laying out: what was not filled is free.
-    pub(super) fn gather_free(&mut self) {
+    /// Makes placed entries found; `None` when one has the place and name of another.
+    pub(super) fn enter(&mut self, slots: &[u32]) -> Option<()> {
+        self.tables.add_all(&self.arena, slots)
+    }
+
+    /// Ends the placing: there are so many slots, and those that were not filled are free.
+    pub(super) fn gather_free(&mut self, slots: usize) {
+        self.arena.lay_out(slots);
         self.arena.gather_free();
-    }
-
-    fn add_keys(&mut self, slot: u32) {
-        self.add_inode(slot);
-        self.add_content(slot);
-    }
-
-    fn add_name(&mut self, slot: u32) {
-        let (arena, keys) = (&self.arena, &self.keys);
-        let hash = |slot: &u32| keys.name(arena.parent(*slot), arena.name(*slot));
-        self.by_name.insert_unique(hash(&slot), slot, hash);
-    }
-
-    fn drop_name(&mut self, slot: u32) {
-        let key = self
-            .keys
-            .name(self.arena.parent(slot), self.arena.name(slot));
-        drop_slot(&mut self.by_name, key, slot);
-    }
-
-    fn add_inode(&mut self, slot: u32) {
-        let (arena, keys) = (&self.arena, &self.keys);
-        if arena.row(slot).print.inode != 0 {
-            let hash = |slot: &u32| keys.number(arena.row(*slot).print.inode);
-            self.by_inode.insert_unique(hash(&slot), slot, hash);
-        }
-    }
-
-    fn drop_inode(&mut self, slot: u32) {
-        let hash = self.keys.number(self.arena.row(slot).print.inode);
-        drop_slot(&mut self.by_inode, hash, slot);
-    }
-
-    fn add_content(&mut self, slot: u32) {
-        let (arena, keys) = (&self.arena, &self.keys);
-        let Some(content) = content_key(arena.row(slot)) else {
-            return;
-        };
-        let hash = |slot: &u32| keys.content(&arena.row(*slot).content.0);
-        let copies = self.by_content.iter_hash(hash(&slot));
-        let copies = copies.filter(|slot| arena.row(**slot).content == *content);
-        if copies.take(COPIES_MAX).count() < COPIES_MAX {
-            self.by_content.insert_unique(hash(&slot), slot, hash);
-        }
-    }
-
-    fn drop_content(&mut self, slot: u32) {
-        if let Some(content) = content_key(self.arena.row(slot)) {
-            drop_slot(&mut self.by_content, self.keys.content(&content.0), slot);
-        }
     }
 }
 
@@ -434,16 +355,4 @@ impl Index {
 fn chain(first: u32, next: impl Fn(u32) -> u32) -> impl Iterator<Item = NodeId> {
     let some = |slot: u32| (slot != NONE).then_some(slot);
     std::iter::successors(some(first), move |slot| some(next(*slot))).map(NodeId)
-}
-
-/// The content by which an entry is found, if it is.
-fn content_key(row: &Row) -> Option<&ContentId> {
-    let is_key = row.meta.kind == Kind::File && row.meta.size >= WHOLE_BYTES_MAX;
-    is_key.then_some(&row.content)
-}
-
-fn drop_slot(table: &mut HashTable<u32>, hash: u64, slot: u32) {
-    if let Ok(entry) = table.find_entry(hash, |other| *other == slot) {
-        entry.remove();
-    }
 }
