@@ -5,8 +5,10 @@
 //! timer of a tool is met in step. After the last sample the trees are compared.
 
 use std::fs::{self, Metadata, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +27,8 @@ use super::tools::{Following, Live};
 const GAP_MS: (u64, u64) = (50, 500);
 /// Of the samples asked for, so many fewer renames of what is large.
 const RENAMES_FEWER: usize = 20;
+/// Between two looks at whether a tool still runs that shows no change.
+const ALIVE_LOOK: Duration = Duration::from_secs(2);
 
 /// One kind of change, mirrored again and again.
 #[derive(Clone, Debug, Serialize)]
@@ -77,12 +81,17 @@ pub(crate) fn run(
     let changing = Changing {
         source: &source,
         mirror: &mirror,
+        client: Some(&mut following.client.child),
         seeded: Seeded::new(11),
     };
     let samples = changing.all(bench, case, &names);
     let peak_rss_bytes = gauge.end()?;
     let spent = [0, 1].map(|side| tree_cpu(pids[side]).saturating_sub(cpu_before[side]));
-    let samples = samples.with_context(|| said_by(&root))?;
+    if samples.is_err() {
+        // Beside the error, not in it: it may name anything of this machine.
+        writeln!(std::io::stderr(), "{}: {}", tool.name(), said_by(&root))?;
+    }
+    let samples = samples?;
     if bench.is_verified {
         oracle::wait_for(&source, &mirror, tool.oracle(), MIRROR_CHANGE_MAX)?;
     }
@@ -139,6 +148,8 @@ fn said_by(root: &Path) -> String {
 struct Changing<'a> {
     source: &'a Path,
     mirror: &'a Path,
+    /// The tool's process at the source.
+    client: Option<&'a mut Child>,
     seeded: Seeded,
 }
 
@@ -210,7 +221,7 @@ impl Changing<'_> {
                 began
             }
         };
-        wait(began, MIRROR_LOOK, || {
+        self.wait(began, || {
             let now = fs::symlink_metadata(&target).ok().as_ref().map(Look::of);
             // Content is read when something of the file has changed, not at each look.
             if now == known {
@@ -230,7 +241,8 @@ impl Changing<'_> {
 
     /// Gives something another name.
     fn rename(&mut self, from: &Path, to: &Path, is_file: bool) -> Result<f64> {
-        let there = |path: &Path| anyhow::Ok(self.mirror.join(path.strip_prefix(self.source)?));
+        let (source, mirror) = (self.source, self.mirror);
+        let there = |path: &Path| anyhow::Ok(mirror.join(path.strip_prefix(source)?));
         let (old, new) = (there(from)?, there(to)?);
         let length = fs::metadata(from)?.len();
         let entries = if is_file { 0 } else { count(from) };
@@ -238,19 +250,43 @@ impl Changing<'_> {
         fs::rename(from, to)?;
         let has_moved = || !old.exists() && new.exists();
         if is_file {
-            return wait(began, MIRROR_LOOK, || {
+            return self.wait(began, || {
                 has_moved() && fs::metadata(&new).is_ok_and(|new| new.len() == length)
             });
         }
         // Counting thousands of entries takes longer than what is measured may: what it finds complete was
         // so when the name was seen.
         loop {
-            let moved_ms = wait(began, MIRROR_LOOK, has_moved)?;
+            let moved_ms = self.wait(began, has_moved)?;
             if count(&new) >= entries {
                 return Ok(moved_ms);
             }
             ensure!(began.elapsed() < MIRROR_CHANGE_MAX, "entries are missing");
             std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    /// Milliseconds from `began` to the end of the look that finds it so.
+    fn wait(&mut self, began: Instant, mut is_so: impl FnMut() -> bool) -> Result<f64> {
+        let mut asked = began;
+        loop {
+            let is_there = is_so();
+            let waited = began.elapsed();
+            if is_there {
+                return Ok(waited.as_secs_f64() * 1e3);
+            }
+            ensure!(
+                waited < MIRROR_CHANGE_MAX,
+                "the copy does not show the change within {MIRROR_CHANGE_MAX:?}"
+            );
+            if asked.elapsed() > ALIVE_LOOK {
+                asked = Instant::now();
+                if let Some(client) = &mut self.client {
+                    let ended = client.try_wait()?;
+                    ensure!(ended.is_none(), "the tool has ended: {ended:?}");
+                }
+            }
+            std::thread::sleep(MIRROR_LOOK);
         }
     }
 }
@@ -281,22 +317,6 @@ impl Look {
     }
 }
 
-/// Milliseconds from `began` to the end of the look that finds it so.
-fn wait(began: Instant, look: Duration, mut is_so: impl FnMut() -> bool) -> Result<f64> {
-    loop {
-        let is_there = is_so();
-        let waited = began.elapsed();
-        if is_there {
-            return Ok(waited.as_secs_f64() * 1e3);
-        }
-        ensure!(
-            waited < MIRROR_CHANGE_MAX,
-            "the copy does not show the change within {MIRROR_CHANGE_MAX:?}"
-        );
-        std::thread::sleep(look);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +331,7 @@ mod tests {
         let mut changing = Changing {
             source: folder.path(),
             mirror: folder.path(),
+            client: None,
             seeded: Seeded::new(1),
         };
         for saving in [Saving::Renamed, Saving::InPlace] {

@@ -242,14 +242,13 @@ fn run_once(
     folder: &Path,
     raw: &mut Raw,
 ) -> Result<(Runs, Vec<String>)> {
-    let mut tools: Vec<Box<dyn Once>> = Vec::new();
+    let mut tools: Vec<Box<dyn Once>> = vec![Box::new(Pinnace {
+        program: program(arguments),
+        durability: once.durability,
+    })];
     for flags in once.rivals {
         tools.push(Box::new(Rsync { flags }));
     }
-    tools.push(Box::new(Pinnace {
-        program: program(arguments),
-        durability: once.durability,
-    }));
     tools.retain(|tool| is_present(arguments, (tool.name(), tool.version()), raw));
     let mut failed = Ok(());
     let done = once::run(bench, once, &tools, folder, |run| {

@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use peers::delay_proxy::{Passed, Proxy, Way};
@@ -29,6 +29,8 @@ use super::tools::Once;
 
 /// Trees up to this size are compared by checksum after every run, larger ones after the last round.
 const CHECKSUM_BYTES_MAX: u64 = 512 << 20;
+/// Between the two states of a source.
+const WHOLE_SECOND: Duration = Duration::from_millis(1_100);
 
 /// What holds for all cases.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ pub(crate) struct Run {
 pub(crate) struct Done {
     /// The source as it was measured last.
     pub(crate) source: Held,
+    /// Those that ran, in the order of the table.
+    pub(crate) tools: Vec<String>,
     pub(crate) runs: Vec<Run>,
 }
 
@@ -111,7 +115,10 @@ pub(crate) fn run(
     // On a way that is far slower than the machine the first run is like the others.
     let first = u32::from(case.is_single || case.way.is_some());
     let last = if case.is_single { 1 } else { bench.pairs };
-    let mut done = Done::default();
+    let mut done = Done {
+        tools: tools.iter().map(|tool| tool.name()).collect(),
+        ..Done::default()
+    };
     for round in first..=last {
         scene.before()?;
         let places = tools.iter().enumerate().map(|(which, tool)| {
@@ -123,6 +130,10 @@ pub(crate) fn run(
             Place::open(tool.as_ref(), folder.join(name), &scene)
         });
         let mut places: Vec<(usize, Result<Place<'_>>)> = places.enumerate().collect();
+        if scene.has_copy {
+            // rsync compares times by whole seconds; what changes twice within one would escape it.
+            std::thread::sleep(WHOLE_SECOND);
+        }
         scene.after()?;
         if round % 2 == 0 {
             places.reverse();

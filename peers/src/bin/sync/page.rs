@@ -120,11 +120,11 @@ fn in_short(cases: &[CaseRuns]) -> String {
         let Runs::Once(done) = &case.runs else {
             return None;
         };
-        let rival = tools(done).into_iter().find(|tool| *tool != OURS)?;
+        let rival = done.tools.iter().find(|tool| *tool != OURS)?;
         let ratio = |figure| show(ratio(done, rival, figure));
         let row = vec![
             case.name.clone(),
-            rival.to_owned(),
+            rival.clone(),
             ratio(wall),
             ratio(synced),
             ratio(cpu),
@@ -163,7 +163,7 @@ fn in_short(cases: &[CaseRuns]) -> String {
 fn once_table(done: &Done) -> String {
     let mut rows = Vec::new();
     let mut notes = String::new();
-    for tool in tools(done) {
+    for tool in done.tools.iter().map(String::as_str) {
         for run in done.runs.iter().filter(|run| run.tool == tool) {
             if let Some(error) = &run.error {
                 let _ = writeln!(notes, "- {tool}, round {}: **failed**: {error}", run.round);
@@ -236,19 +236,6 @@ fn cells(good: &[&Figures], wire_bytes: Option<u64>) -> Vec<String> {
             (None, None) => String::new(),
         },
     ]
-}
-
-/// The tools of a case, in the order of the first round.
-fn tools(done: &Done) -> Vec<&str> {
-    let mut tools: Vec<&str> = Vec::new();
-    for run in &done.runs {
-        if !tools.contains(&run.tool.as_str()) {
-            tools.push(&run.tool);
-        }
-    }
-    // The first round may have been turned round.
-    tools.sort_by_key(|tool| *tool != OURS);
-    tools
 }
 
 fn counted<'a>(done: &'a Done, tool: &'a str) -> impl Iterator<Item = (u32, &'a Figures)> {
@@ -424,6 +411,7 @@ mod tests {
             run(OURS, 2, 10.0, None),
         ];
         Done {
+            tools: [OURS, "rsync"].map(str::to_owned).to_vec(),
             runs,
             ..Done::default()
         }
@@ -432,7 +420,6 @@ mod tests {
     #[test]
     fn ratios_are_taken_within_a_round_and_the_warm_up_gives_only_bytes() {
         let done = done();
-        assert_eq!(tools(&done), [OURS, "rsync"]);
         assert_eq!(ratio(&done, "rsync", wall), Some(0.5));
         assert_eq!(ratio(&done, "rsync", cpu), Some(0.5));
         // Memory that was not seen gives no ratio.

@@ -80,8 +80,7 @@ impl Pinnace {
         }
     }
 
-    fn sync(&self, root: &Path, source: &Path, server: &str) -> Command {
-        let mut command = bound_to_us(&self.program);
+    fn sync(&self, mut command: Command, root: &Path, source: &Path, server: &str) -> Command {
         command.env("HOME", root).env("XDG_CONFIG_HOME", root);
         command.arg("sync").arg(source).arg(SHARE);
         command.args(["--server", &format!("http://{server}")]);
@@ -109,7 +108,9 @@ impl Once for Pinnace {
     }
 
     fn client(&self, root: &Path, source: &Path, server: &str) -> Command {
-        let mut command = self.sync(root, source, server);
+        // Without a wrapper before it: rsync has none either.
+        let command = Command::new(&self.program);
+        let mut command = self.sync(command, root, source, server);
         command.arg("--once");
         command
     }
@@ -136,7 +137,7 @@ impl Live for Pinnace {
         let server = self.serve(root)?;
         let log = std::fs::File::create(root.join("client.log"))?;
         let mut child = self
-            .sync(root, source, &server.http)
+            .sync(bound_to_us(&self.program), root, source, &server.http)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
