@@ -62,9 +62,10 @@ pub(crate) const MODULE: &str = "m";
 /// Starts a daemon that serves `root`.
 pub(crate) fn daemon(root: &Path) -> Result<Served> {
     let port = free_port()?;
-    // Owner and rights as the client has them need a daemon that runs as root and says so.
+    // Owners as the client has them need a daemon that runs as root, and targets of links one that is locked
+    // in: otherwise it rewrites what points, or might point, out of the module. So this needs root.
     let config = format!(
-        "address = 127.0.0.1\nport = {port}\nuse chroot = no\nuid = root\ngid = root\n\
+        "address = 127.0.0.1\nport = {port}\nuse chroot = yes\nmunge symlinks = no\nuid = root\ngid = root\n\
          pid file = {root}/pid\nlog file = {root}/rsyncd.log\nreverse lookup = no\n\
          [{MODULE}]\npath = {root}\nread only = no\nlist = no\n",
         root = root.display()
