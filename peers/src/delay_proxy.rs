@@ -24,6 +24,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use crate::limits::{
     PROXY_DELAY_MAX, PROXY_PIECE_BYTES, PROXY_QUEUE_BYTES, PROXY_READ_BYTES, PROXY_RECEIVE_BYTES,
 };
+use crate::load::clock::{be_punctual, pause};
 
 /// How long and how narrow the way is, in each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -226,11 +227,11 @@ fn carry(mut from: TcpStream, mut to: TcpStream, line: Arc<Line>) {
         }
     });
     std::thread::spawn(move || {
-        let mut is_open = true;
+        let mut is_open = be_punctual().is_ok();
         for (arrival, bytes) in queue {
-            std::thread::sleep(arrival.saturating_duration_since(Instant::now()));
+            let left = arrival.saturating_duration_since(Instant::now());
             // The reader is freed also when nobody takes the bytes, so that it sees its end.
-            is_open = is_open && to.write_all(&bytes).is_ok();
+            is_open = is_open && pause(left).is_ok() && to.write_all(&bytes).is_ok();
             freeing.free(bytes.len());
         }
         let _ = to.shutdown(if is_open {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use peers::limits::{LOOK_INTERVAL, MIRROR_CHANGE_MAX, MIRROR_LOOK, MIRROR_SETTLE_MAX};
+use peers::load::clock::{be_punctual, pause};
 use serde::Serialize;
 
 use super::cases::LiveCase;
@@ -160,15 +161,16 @@ impl Changing<'_> {
         case: LiveCase,
         names: &Option<[PathBuf; 2]>,
     ) -> Result<Vec<Samples>> {
+        be_punctual()?;
         let samples = |kind, times_ms| Samples { kind, times_ms };
         match (case, names) {
             (LiveCase::Save(files), _) => {
                 let mut times_ms = [Vec::new(), Vec::new()];
                 // In turns, so that both kinds meet the same machine.
                 for _ in 0..bench.samples {
-                    self.pause();
+                    self.gap()?;
                     times_ms[0].push(self.save(files, Saving::Renamed)?);
-                    self.pause();
+                    self.gap()?;
                     times_ms[1].push(self.save(files, Saving::InPlace)?);
                 }
                 let [renamed, in_place] = times_ms;
@@ -182,7 +184,7 @@ impl Changing<'_> {
                 };
                 let renames = (bench.samples / RENAMES_FEWER).max(2);
                 let times = (0..renames).map(|turn| {
-                    self.pause();
+                    self.gap()?;
                     let [from, to] = [&names[turn % 2], &names[(turn + 1) % 2]];
                     self.rename(from, to, is_file)
                 });
@@ -193,9 +195,9 @@ impl Changing<'_> {
         }
     }
 
-    fn pause(&mut self) {
+    fn gap(&mut self) -> Result<()> {
         let (least, more) = GAP_MS;
-        std::thread::sleep(Duration::from_millis(least + self.seeded.number() % more));
+        pause(Duration::from_millis(least + self.seeded.number() % more))
     }
 
     /// Saves one file of the tree with new content.
@@ -262,7 +264,7 @@ impl Changing<'_> {
                 return Ok(moved_ms);
             }
             ensure!(began.elapsed() < MIRROR_CHANGE_MAX, "entries are missing");
-            std::thread::sleep(LOOK_INTERVAL);
+            pause(LOOK_INTERVAL)?;
         }
     }
 
@@ -286,7 +288,7 @@ impl Changing<'_> {
                     ensure!(ended.is_none(), "the tool has ended: {ended:?}");
                 }
             }
-            std::thread::sleep(MIRROR_LOOK);
+            pause(MIRROR_LOOK)?;
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use peers::delay_proxy::{Passed, Proxy, Way};
 use peers::limits::{MIRROR_ROOM_BYTES, MIRROR_RUN_MAX};
+use peers::load::clock::pause;
 use peers::memory::prewarm;
 use peers::process;
 use peers::servers::Served;
@@ -132,7 +133,7 @@ pub(crate) fn run(
         let mut places: Vec<(usize, Result<Place<'_>>)> = places.enumerate().collect();
         if scene.has_copy {
             // rsync compares times by whole seconds; what changes twice within one would escape it.
-            std::thread::sleep(WHOLE_SECOND);
+            pause(WHOLE_SECOND)?;
         }
         scene.after()?;
         if round % 2 == 0 {

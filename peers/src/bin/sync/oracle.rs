@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use peers::limits::MIRROR_COMPARE_LOOK;
+use peers::load::clock::pause;
 
 use super::tools::rsync::PROGRAM;
 
@@ -54,7 +55,7 @@ pub(crate) fn wait_for(
         if found.is_ok() || Instant::now() > deadline {
             return found;
         }
-        std::thread::sleep(MIRROR_COMPARE_LOOK);
+        pause(MIRROR_COMPARE_LOOK)?;
     }
 }
 
