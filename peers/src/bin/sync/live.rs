@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::cases::LiveCase;
 use super::gauge::{Gauge, Sides, tree_cpu};
 use super::inputs::{DIRECTORY_FILES, SMALL_BYTES, Seeded, count, file_name, replace};
-use super::once::Bench;
+use super::once::{Bench, remove_if_few};
 use super::oracle;
 use super::scene::{bring, renamed_directory};
 use super::tools::{Following, Live};
@@ -98,6 +98,7 @@ pub(crate) fn run(
     }
     let entries = count(&source);
     following.end()?;
+    remove_if_few(folder, entries)?;
     Ok(Followed {
         entries,
         settled_s,

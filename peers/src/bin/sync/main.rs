@@ -102,6 +102,8 @@ enum Runs {
     Once(Done),
     /// While it follows.
     Live(Vec<FollowRun>),
+    /// Nothing could be measured, and why.
+    Broken(String),
 }
 
 /// One tool in a live case.
@@ -153,12 +155,16 @@ fn main() -> Result<()> {
         let name = format!("sync{}{label}", if label.is_empty() { "" } else { "-" });
         results::write(folder, &name, &page, &raw)?;
     }
-    let failures = raw.cases.iter().map(failures_of_ours).sum::<usize>();
-    ensure!(failures == 0, "{failures} runs of {OURS} failed");
+    let failures = raw.cases.iter().map(failures).sum::<usize>();
+    ensure!(
+        failures == 0,
+        "{failures} runs of {OURS} or whole cases failed"
+    );
     Ok(())
 }
 
-fn failures_of_ours(case: &CaseRuns) -> usize {
+/// Whole cases and runs of Pinnace that failed; a peer's failure is said in the table.
+fn failures(case: &CaseRuns) -> usize {
     match &case.runs {
         Runs::Once(done) => {
             let failed = |run: &&Run| run.tool == OURS && run.error.is_some();
@@ -168,6 +174,7 @@ fn failures_of_ours(case: &CaseRuns) -> usize {
             let failed = |run: &&FollowRun| run.tool == OURS && run.error.is_some();
             runs.iter().filter(failed).count()
         }
+        Runs::Broken(_) => 1,
     }
 }
 
@@ -198,10 +205,15 @@ fn measure(arguments: &Arguments, cases: &[Case]) -> Result<Raw> {
         tell(&format!("== {}", case.name))?;
         let folder = folder.path().join(case.name.replace('/', "-"));
         let done = match case.work {
-            Work::Once(once) => run_once(arguments, &bench, &once, &folder, &mut raw)?,
-            Work::Live(live) => run_live(arguments, &bench, live, &folder, &mut raw)?,
+            Work::Once(once) => run_once(arguments, &bench, &once, &folder, &mut raw),
+            Work::Live(live) => run_live(arguments, &bench, live, &folder, &mut raw),
         };
-        let (runs, notes) = done;
+        // What the cases before it found is not lost with it.
+        let (runs, notes) = done.or_else(|error| {
+            let said = bench.said(&error);
+            tell(&said)?;
+            anyhow::Ok((Runs::Broken(said), Vec::new()))
+        })?;
         raw.cases.push(CaseRuns {
             name: case.name.clone(),
             runs,
@@ -265,7 +277,9 @@ fn run_once(
         }
         _ => None,
     };
-    let note = files.map(|files| rdiff::line(&files, folder)).transpose()?;
+    let note = files
+        .map(|files| rdiff::line(&files, &bench.folder))
+        .transpose()?;
     Ok((Runs::Once(done), note.flatten().into_iter().collect()))
 }
 

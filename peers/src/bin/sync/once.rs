@@ -30,6 +30,10 @@ use super::tools::Once;
 
 /// Trees up to this size are compared by checksum after every run, larger ones after the last round.
 const CHECKSUM_BYTES_MAX: u64 = 512 << 20;
+/// A folder with so many entries is removed at once.
+const FEW_ENTRIES: u64 = 1_000;
+/// A block of the file system.
+const BLOCK_BYTES: u64 = 4096;
 /// Between the two states of a source.
 const WHOLE_SECOND: Duration = Duration::from_millis(1_100);
 
@@ -121,6 +125,8 @@ pub(crate) fn run(
         ..Done::default()
     };
     for round in first..=last {
+        // The old and the new state of a source may both be there for a moment.
+        ensure_room(folder, 2 * bench.inputs.big_bytes)?;
         scene.before()?;
         let places = tools.iter().enumerate().map(|(which, tool)| {
             let name = if scene.has_copy {
@@ -163,7 +169,28 @@ pub(crate) fn run(
             done.runs.push(run);
         }
     }
+    remove_if_few(folder, done.source.entries)?;
     Ok(done)
+}
+
+/// Gives the room of a case back when that deletes next to no inodes: the file system steps over those that
+/// were deleted lately, which the next case would pay for.
+pub(crate) fn remove_if_few(folder: &Path, entries: u64) -> Result<()> {
+    if entries <= FEW_ENTRIES {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(())
+}
+
+/// Fails where so many bytes more would fill the file system, which others may use too.
+fn ensure_room(folder: &Path, needed_bytes: u64) -> Result<()> {
+    let room = rustix::fs::statvfs(folder)?;
+    let free_bytes = room.f_bavail * room.f_frsize;
+    ensure!(
+        free_bytes > needed_bytes + MIRROR_ROOM_BYTES,
+        "no room: {free_bytes} bytes free, {needed_bytes} needed"
+    );
+    Ok(())
 }
 
 /// A tool's folder with its server running.
@@ -223,14 +250,9 @@ impl<'a> Place<'a> {
     /// Brings the machine to the same state for every tool.
     fn ready(&self, bench: &Bench, scene: &Scene) -> Result<Held> {
         let source = read_all(&scene.source)?;
-        let room = rustix::fs::statvfs(&self.root)?;
-        let free_bytes = room.f_bavail * room.f_frsize;
         // Files of a few bytes take a block each.
-        let needed_bytes = source.bytes + source.entries * room.f_frsize;
-        ensure!(
-            free_bytes > needed_bytes + MIRROR_ROOM_BYTES,
-            "no room: {free_bytes} bytes free, {needed_bytes} needed"
-        );
+        let needed_bytes = source.bytes + source.entries * BLOCK_BYTES;
+        ensure_room(&self.root, needed_bytes)?;
         rustix::fs::sync();
         if bench.is_cold {
             fs::write("/proc/sys/vm/drop_caches", "3").context("--cold needs to be root")?;

@@ -106,6 +106,7 @@ pub(crate) fn page(raw: &Raw) -> String {
         text.push_str(&match &case.runs {
             Runs::Once(done) => once_table(done),
             Runs::Live(runs) => live_table(runs),
+            Runs::Broken(why) => format!("**failed**: {why}\n"),
         });
         for note in &case.notes {
             let _ = writeln!(text, "\n{note}");

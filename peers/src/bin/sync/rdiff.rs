@@ -29,6 +29,9 @@ pub(crate) fn line([old, new]: &[PathBuf; 2], folder: &Path) -> Result<Option<St
     let second = step("delta", [&signature, new, &delta])?;
     let length = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len());
     let sent = [length(&signature)?, length(&delta)?];
+    for file in [&signature, &delta] {
+        std::fs::remove_file(file)?;
+    }
     Ok(Some(said(sent, first.cpu + second.cpu)))
 }
 
