@@ -14,6 +14,7 @@ mod rdiff;
 mod scene;
 mod tools;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -228,11 +229,16 @@ fn bench(arguments: &Arguments, scratch: &Path, folder: &Path) -> Result<Bench> 
         let path = tree.as_ref().map(|tree| tree.canonicalize());
         path.transpose().context(option)
     };
+    let tree = given(&arguments.tree, "--tree")?;
+    let tree2 = given(&arguments.tree2, "--tree2")?;
+    // What was cut from other trees is another input.
+    let mut cut_from = DefaultHasher::new();
+    (&tree, &tree2, &arguments.filler).hash(&mut cut_from);
     Ok(Bench {
         inputs: Inputs {
-            kept: scratch.join("inputs"),
-            tree: given(&arguments.tree, "--tree")?,
-            tree2: given(&arguments.tree2, "--tree2")?,
+            kept: scratch.join(format!("inputs-{:016x}", cut_from.finish())),
+            tree,
+            tree2,
             filler: arguments.filler.clone(),
             big_bytes: arguments.big_mib << 20,
             small_files: arguments.small_files,
