@@ -6,6 +6,7 @@
 //!
 //! Left to others: what is measured and printed (`src/bin/`), how to read it (`README.md`).
 
+pub mod delay_proxy;
 pub mod figures;
 pub mod fleet;
 pub mod limits;

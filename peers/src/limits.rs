@@ -64,6 +64,36 @@ pub const IDLE_SETTLE: Duration = Duration::from_secs(2);
 /// Receive buffer of a subscriber that never reads, bytes.
 pub const STUCK_RECEIVE_BYTES: usize = 4 << 10;
 
+/// Bytes the proxy reads at a time when it only counts.
+pub const PROXY_READ_BYTES: usize = 256 << 10;
+/// Bytes the proxy reads at a time when it has a rate: what the line carries as one piece.
+pub const PROXY_PIECE_BYTES: usize = 16 << 10;
+/// Bytes on their way through the proxy, for one direction of one connection; then it reads no more.
+pub const PROXY_QUEUE_BYTES: usize = 1 << 20;
+/// Receive buffer of the proxy's sockets when it has a rate, bytes: else the kernel's would be a queue of
+/// many megabytes before the line.
+pub const PROXY_RECEIVE_BYTES: usize = 256 << 10;
+/// The longest delay the proxy keeps bytes for.
+pub const PROXY_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// One run of a mirror; after it the client is killed and the measurement fails.
+pub const MIRROR_RUN_MAX: Duration = Duration::from_secs(3_600);
+/// A tool that follows changes must have mirrored the whole tree within this time.
+pub const MIRROR_SETTLE_MAX: Duration = Duration::from_secs(3_600);
+/// One change must be visible in the mirror within this time.
+pub const MIRROR_CHANGE_MAX: Duration = Duration::from_secs(180);
+/// Children of a server that its client has left must be gone within this time.
+pub const MIRROR_LEFT_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at whether a mirror shows a change.
+pub const MIRROR_LOOK: Duration = Duration::from_micros(200);
+/// Between two comparisons of whole trees.
+pub const MIRROR_COMPARE_LOOK: Duration = Duration::from_millis(500);
+/// Between two looks at the memory of both sides.
+pub const MEMORY_LOOK: Duration = Duration::from_millis(50);
+/// Free room that a run leaves on the file system, bytes.
+pub const MIRROR_ROOM_BYTES: u64 = 2 << 30;
+
+const _: () = assert!(PROXY_PIECE_BYTES < PROXY_QUEUE_BYTES);
 const _: () = assert!(DELIVERY_STALL_MAX.as_nanos() < PUBLISH_STALL_MAX.as_nanos());
 const _: () = assert!(BATCH_BYTES < RECEIVE_BYTES);
 const _: () = assert!(RECEIVE_LOOK.as_nanos() < DELIVERY_STALL_MAX.as_nanos());

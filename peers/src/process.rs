@@ -27,6 +27,18 @@ pub struct Spent {
 /// # Errors
 /// When it cannot be started, ends with a failure, or takes longer than `limit`.
 pub fn measure(command: &mut Command, limit: Duration) -> Result<Spent> {
+    measure_watched(command, limit, |_| {})
+}
+
+/// The same, and tells `started` the number of the process as soon as it runs.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_watched(
+    command: &mut Command,
+    limit: Duration,
+    started: impl FnOnce(u32),
+) -> Result<Spent> {
     let shown = format!("{command:?}");
     let before = children_cpu()?;
     let began = Instant::now();
@@ -36,6 +48,7 @@ pub fn measure(command: &mut Command, limit: Duration) -> Result<Spent> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {shown}"))?;
+    started(child.id());
     let (done, waiting) = mpsc::channel::<()>();
     let pidfd = pidfd_open(pid(&child)?, PidfdFlags::empty())?;
     let watchdog = std::thread::spawn(move || {
@@ -111,6 +124,34 @@ pub fn usage(pid: u32) -> Result<Usage> {
     })
 }
 
+/// CPU time so far of a running process and of all children it has waited for, to 10 ms.
+///
+/// # Errors
+/// When it is gone.
+pub fn cpu_with_waited(pid: u32) -> Result<Duration> {
+    let stat = Process::new(i32::try_from(pid)?)
+        .and_then(|process| process.stat())
+        .with_context(|| format!("process {pid}"))?;
+    let waited = stat.cutime.unsigned_abs() + stat.cstime.unsigned_abs();
+    let ticks = (stat.utime + stat.stime + waited) as f64;
+    Ok(Duration::from_secs_f64(
+        ticks / procfs::ticks_per_second() as f64,
+    ))
+}
+
+/// Children of a running process now, those of all its threads; none when it is gone.
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            let numbers = list.split_whitespace().map(str::parse);
+            numbers.filter_map(Result::ok).collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
 /// Ends a child: SIGTERM, and SIGKILL when that took longer than `limit`.
 ///
 /// # Errors
@@ -179,6 +220,7 @@ mod tests {
         child.stdin.as_mut().unwrap().write_all(b"a").unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         assert!(usage(child.id()).unwrap().rss_bytes > 0);
+        assert!(children(std::process::id()).contains(&child.id()));
         let tick = Duration::from_millis(1);
         end(&mut child, Duration::from_secs(10), tick).unwrap();
         assert!(child.try_wait().unwrap().is_some());

@@ -32,6 +32,14 @@ pub fn sleep_until_ns(due_ns: u64) -> Result<()> {
     }
 }
 
+/// Waits for so long, where there is no event to wait for.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn pause(duration: std::time::Duration) -> Result<()> {
+    sleep_until_ns(now_ns().saturating_add(u64::try_from(duration.as_nanos())?))
+}
+
 /// Timers of this thread fire when they are due, not up to 50 µs later to save power.
 ///
 /// # Errors

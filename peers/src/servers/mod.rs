@@ -50,7 +50,10 @@ pub trait Broker {
 }
 
 /// First line of what a program says to `flag`; it is looked for in `PATH` unless it is a path.
-fn version_of(program: &Path, flag: &str, how_to_get: &str) -> Result<String> {
+///
+/// # Errors
+/// When it cannot be run; the error holds `how_to_get`.
+pub fn version_of(program: &Path, flag: &str, how_to_get: &str) -> Result<String> {
     let output = Command::new(program).arg(flag).output();
     let output = output.with_context(|| format!("{}: {how_to_get}", program.display()))?;
     let text = [output.stdout, output.stderr].concat();
@@ -59,19 +62,25 @@ fn version_of(program: &Path, flag: &str, how_to_get: &str) -> Result<String> {
 }
 
 /// A port of the loopback interface that nobody listens on now.
-fn free_port() -> Result<u16> {
+///
+/// # Errors
+/// When the system gives none.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// A command that ends with this program, however that ends.
-fn bound_to_us(program: &Path) -> Command {
+pub fn bound_to_us(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 
 /// Starts a peer that listens on `port` and waits until it does.
-fn start_on(port: u16, command: &mut Command, data: &Path) -> Result<Served> {
+///
+/// # Errors
+/// When it cannot be started or does not listen in time; the error holds what it said.
+pub fn start_on(port: u16, command: &mut Command, data: &Path) -> Result<Served> {
     let log = std::fs::File::create(data.join("log"))?;
     let child = command
         .current_dir(data)
@@ -100,7 +109,8 @@ fn start_on(port: u16, command: &mut Command, data: &Path) -> Result<Served> {
 /// A running server.
 #[derive(Debug)]
 pub struct Served {
-    child: Child,
+    /// The process.
+    pub child: Child,
     /// Address and port of its message door: NATS, or whatever it speaks.
     pub nats: String,
     /// Address and port of its HTTP door; empty when it has none.
