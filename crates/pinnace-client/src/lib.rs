@@ -11,6 +11,7 @@ pub mod courier;
 mod limits;
 mod login;
 pub mod messages;
+mod mirror;
 pub mod queue;
 mod spool;
 
@@ -18,4 +19,5 @@ pub use api::{Api, ApiError};
 pub use courier::{Courier, CourierError, Delivery};
 pub use login::log_in;
 pub use messages::{Messages, MessagesError};
+pub use mirror::MirrorServer;
 pub use queue::Queue;

@@ -20,5 +20,11 @@ pub(crate) const QUEUE_BATCH: usize = 100;
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Largest answer read, bytes: a whole run's record is the largest there is.
 pub(crate) const ANSWER_BYTES_MAX: u64 = 1 << 30;
+/// A mirror's connection on which nothing comes for so long is given up; a server answers pings every few seconds.
+pub(crate) const MIRROR_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A mirror's connection whose other end takes nothing for so long is given up.
+pub(crate) const MIRROR_WRITE_MAX: Duration = Duration::from_secs(60);
+/// Bytes of a server's answer to a request for a mirror's connection.
+pub(crate) const UPGRADE_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Finished event logs kept at the client.
 pub(crate) const EVENT_LOGS_MAX: usize = 50;

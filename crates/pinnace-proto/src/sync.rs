@@ -42,6 +42,9 @@ pub struct Hello {
     /// It only wants to look: no lease is taken and nothing can be changed.
     #[serde(default)]
     pub only_looks: bool,
+    /// The server is to compare what it knows of the share with what is there first.
+    #[serde(default)]
+    pub recheck: bool,
 }
 
 /// First word on a further connection of a session, which bulk data takes.
@@ -248,6 +251,15 @@ pub struct Verdict {
     pub deep: bool,
     /// What was found to be different in the share and is sent again, at most 1000.
     pub repaired: Vec<String>,
+}
+
+/// Everything that had happened is durable: `POST /-/shares/{share}/wait`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Waited {
+    /// Document version, 1.
+    pub v: u32,
+    /// The change up to which it is.
+    pub seq: u64,
 }
 
 /// `pinnace.sync.<share>.changed`: changes are in the share.

@@ -11,6 +11,7 @@
 //! where shares and indexes lie (it is given directories).
 
 pub mod chunk;
+pub mod client;
 
 pub mod filter;
 pub mod fs;

@@ -99,6 +99,14 @@ pub fn is_within(path: &[u8], above: &[u8]) -> bool {
     }
 }
 
+/// A number that tells texts apart.
+#[must_use]
+pub fn number_of(text: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(text).as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
 /// A path for people: control characters and bytes that are not UTF-8 are escaped, so that a name can neither
 /// move a terminal's cursor nor begin a new line in a log.
 #[must_use]

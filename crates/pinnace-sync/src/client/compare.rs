@@ -42,10 +42,7 @@ pub(super) struct Seen<'a> {
 impl Seen<'_> {
     pub(super) fn found(&self, attrs: u64, is_racy: bool) -> Found {
         Found {
-            meta: Meta {
-                attrs,
-                ..self.meta
-            },
+            meta: Meta { attrs, ..self.meta },
             print: self.print,
             is_linked: self.names > 1 && self.meta.kind != Kind::Directory,
             is_racy,
@@ -55,7 +52,12 @@ impl Seen<'_> {
 
 impl Mirror<'_> {
     /// Compares a directory: itself, then its entries. Returns what is to be compared next.
-    pub(super) fn compare_dir(&self, packer: &mut Packer<'_>, at: &[u8], depth: Depth) -> Vec<Task> {
+    pub(super) fn compare_dir(
+        &self,
+        packer: &mut Packer<'_>,
+        at: &[u8],
+        depth: Depth,
+    ) -> Vec<Task> {
         let fd = match self.open_dir(at) {
             Ok(Some(fd)) => fd,
             Ok(None) => return Vec::new(),
@@ -123,11 +125,7 @@ impl Mirror<'_> {
             }
             Some(row) if row.meta == meta => self.note_print(at, print, false),
             Some(row) => {
-                let row = Row {
-                    meta,
-                    print,
-                    ..row
-                };
+                let row = Row { meta, print, ..row };
                 packer.meta(at, &found, &attrs, row);
             }
         }
@@ -258,7 +256,12 @@ impl Mirror<'_> {
     }
 
     /// Compares entries that were seen. Directories are compared later.
-    fn compare_seen(&self, packer: &mut Packer<'_>, seen: Vec<Seen<'_>>, depth: Depth) -> Vec<Task> {
+    fn compare_seen(
+        &self,
+        packer: &mut Packer<'_>,
+        seen: Vec<Seen<'_>>,
+        depth: Depth,
+    ) -> Vec<Task> {
         let mut tasks = Vec::new();
         for entry in seen {
             if entry.meta.kind == Kind::Directory {
@@ -334,9 +337,9 @@ impl Mirror<'_> {
         }
         // What is packed so far may be about its parent.
         packer.send();
-        packer.rename(&from, at, Fingerprint::UNKNOWN);
+        packer.rename(&from, print.inode, at, Fingerprint::UNKNOWN);
         self.filter.rename_dir(&from, at);
-        self.row(at).is_some()
+        self.row(at).is_some_and(|now| now.seq > row.seq)
     }
 
     /// What the server has of the same inode elsewhere.

@@ -7,14 +7,14 @@
 //! again. Left to others: what stands around it (`compare`).
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use super::compare::Seen;
 use super::outbox::Way;
 use super::packer::Packer;
-use super::{Mirror, Skip};
+use super::{Mirror, Skip, held};
 use crate::chunk::{Chunk, ChunkId, Cutter, Recipe, WHOLE_BYTES_MAX, content_of};
 use crate::fs::{Attrs, attrs_digest, open_file, read_exactly};
 use crate::index::Row;
@@ -43,7 +43,9 @@ struct Base {
 impl Base {
     fn new(path: Vec<u8>, content: ContentId, recipe: Recipe) -> Self {
         let places = recipe.chunks.iter().enumerate();
-        let places = places.map(|(place, chunk)| (chunk.id, place as u32)).collect();
+        let places = places
+            .map(|(place, chunk)| (chunk.id, place as u32))
+            .collect();
         Self {
             path,
             content,
@@ -151,7 +153,9 @@ impl Mirror<'_> {
         (now, attrs, bytes): (&super::packer::Found, &[u8], &[u8]),
         (content, recipe): (ContentId, Option<Recipe>),
     ) {
-        let base = recipe.as_ref().and_then(|_| self.base(seen, row, Some(&content)));
+        let base = recipe
+            .as_ref()
+            .and_then(|_| self.base(seen, row, Some(&content)));
         if let (Some(base), Some(recipe)) = (base, &recipe) {
             let (mut steps, mut new, mut rest) = (Vec::new(), Vec::new(), bytes);
             for chunk in &recipe.chunks {
@@ -219,10 +223,12 @@ impl Mirror<'_> {
 
     /// Whether the server has the file under another name: a link, or one that was renamed.
     fn elsewhere(&self, packer: &mut Packer<'_>, seen: &Seen<'_>) -> Elsewhere {
-        if seen.names > 1 && self.link(packer, seen) {
+        if seen.names > 1 && (self.link(packer, seen) || !self.claims(seen)) {
             return Elsewhere::Done;
         }
-        let is_known_here = seen.row.is_some_and(|row| row.print.inode == seen.print.inode);
+        let is_known_here = seen
+            .row
+            .is_some_and(|row| row.print.inode == seen.print.inode);
         if is_known_here {
             return Elsewhere::Nowhere;
         }
@@ -240,13 +246,16 @@ impl Mirror<'_> {
             packer.send();
             // What was here may be what is there now.
             let swapped = seen.row.filter(|own| there == Some(own.print.inode));
-            if swapped.is_some() {
-                packer.exchange(&from, &seen.at);
+            if let Some(own) = swapped {
+                packer.exchange((&from, seen.print.inode), (&seen.at, own.print.inode));
                 self.again(vec![from]);
             } else {
-                packer.rename(&from, &seen.at, crate::Fingerprint::UNKNOWN);
+                let inode = seen.print.inode;
+                packer.rename(&from, inode, &seen.at, crate::Fingerprint::UNKNOWN);
             }
-            let moved = self.row_at(&seen.at).filter(|moved| moved.content == row.content);
+            let moved = self
+                .row_at(&seen.at)
+                .filter(|moved| moved.content == row.content);
             if let Some(moved) = moved {
                 return Elsewhere::Moved(moved);
             }
@@ -259,21 +268,39 @@ impl Mirror<'_> {
         state.index.find(at).map(|node| *state.index.row(node))
     }
 
+    /// Whether this name of a file is the one whose content is compared now; the others come when the server has it.
+    fn claims(&self, seen: &Seen<'_>) -> bool {
+        let mut claimed = held(&self.claimed);
+        let by = claimed
+            .entry(seen.print.inode)
+            .or_insert_with(|| seen.at.clone());
+        let is_own = *by == seen.at;
+        drop(claimed);
+        if !is_own {
+            self.again(vec![seen.at.clone()]);
+        }
+        is_own
+    }
+
     /// Links a file that has other names, of which the server has one as it is now.
     fn link(&self, packer: &mut Packer<'_>, seen: &Seen<'_>) -> bool {
         for (other, row) in self.same_inode(&seen.at, seen.print) {
             let mut meta = seen.meta;
             meta.attrs = row.meta.attrs;
-            let is_current = row.print == seen.print && row.meta == meta && !row.is_racy;
+            let is_current = row.print == seen.print && row.meta == meta;
             if !is_current || !self.is_there(&other, seen.print.inode) {
                 continue;
             }
-            let mut now = seen.found(row.meta.attrs, false);
+            let mut now = seen.found(row.meta.attrs, row.is_racy);
             now.is_linked = true;
             let own = seen.row.filter(|own| {
                 own.is_linked && own.content == row.content && own.print.inode == row.print.inode
             });
             let recipe = row.recipe;
+            if own.is_some() && row.is_racy {
+                // They are linked, but one of them has to be read again.
+                return false;
+            }
             if let Some(own) = own {
                 let seq = own.seq;
                 self.ledger.note(&seen.at, |own| {
@@ -365,14 +392,14 @@ impl Mirror<'_> {
             Ok(()) => {}
             // It became shorter meanwhile; what was sent of it goes with the session.
             Err(Errno::NODATA) => {
-                self.skip_for_now(&seen.at, Skip::Changing);
+                self.skip(&seen.at, Skip::Changing);
                 return self.later(seen);
             }
             Err(error) => return Err(error),
         }
-        let is_stable = self.stat_file(&file)?.is_some_and(|(after, print)| {
-            print == now.print && after.size == meta.size
-        });
+        let is_stable = self
+            .stat_file(&file)?
+            .is_some_and(|(after, print)| print == now.print && after.size == meta.size);
         if !is_stable {
             now.is_racy = true;
             self.again_later(seen.at.clone());
@@ -392,7 +419,13 @@ impl Mirror<'_> {
             // The last piece goes out even when it is the first and nothing in it is new: a copy is made of it.
             stream.send();
             packer.send();
-            packer.streamed(&seen.at, &now, &attrs, stream.number, (content, stream.recipe));
+            packer.streamed(
+                &seen.at,
+                &now,
+                &attrs,
+                stream.number,
+                (content, stream.recipe),
+            );
         }
         self.look_at_other_names(seen);
         Ok(())
@@ -441,7 +474,11 @@ impl<'a> Stream<'a> {
         self.recipe.chunks.push(*chunk);
         if chunk.id == ChunkId::HOLE {
             self.steps.push(Step::Hole(chunk.bytes));
-        } else if !self.base.as_ref().is_some_and(|base| base.step(chunk, &mut self.steps)) {
+        } else if !self
+            .base
+            .as_ref()
+            .is_some_and(|base| base.step(chunk, &mut self.steps))
+        {
             self.steps.push(Step::New(chunk.bytes));
             self.new.extend_from_slice(bytes);
         }
@@ -461,7 +498,8 @@ impl<'a> Stream<'a> {
         };
         let head = piece.head();
         if !self.mirror.settings.dry_run {
-            self.mirror.send(Way::Bulk, FrameKind::Piece, &[&head, &self.new]);
+            self.mirror
+                .send(Way::Bulk, FrameKind::Piece, &[&head, &self.new]);
         }
         self.new.clear();
         self.has_begun = true;

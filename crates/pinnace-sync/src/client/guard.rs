@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::fs::StatFs;
 use rustix::io::Errno;
 
 use crate::fs::Root;
@@ -72,7 +71,8 @@ impl Guard {
         if gone == 0 {
             return Ok(());
         }
-        self.window.retain(|(when, _)| now.duration_since(*when) < WINDOW);
+        self.window
+            .retain(|(when, _)| now.duration_since(*when) < WINDOW);
         let recently: u64 = self.window.iter().map(|(_, count)| count).sum();
         let (all, before) = (gone + recently, entries + recently);
         if self.is_new_root && self.limit != DeleteLimit::Off {
@@ -96,24 +96,12 @@ impl Guard {
 /// Identifies a source: its file system and inode.
 pub(super) fn identity(root: &Root) -> Result<(u64, u64), Errno> {
     let stat = rustix::fs::fstat(root)?;
-    let fs = rustix::fs::fstatfs(root)?;
-    Ok((fsid(&fs, stat.st_dev), stat.st_ino))
-}
-
-/// A number of the file system that stays when it is mounted again, where it has one; devices may be numbered
-/// otherwise then.
-fn fsid(fs: &StatFs, device: u64) -> u64 {
-    // The type does not let its halves be seen by name.
-    let shown = format!("{:?}", fs.f_fsid);
-    let digits: Vec<u64> = shown
-        .split(|c: char| !(c.is_ascii_digit() || c == '-'))
-        .filter_map(|part| part.parse::<i64>().ok())
-        .map(i64::cast_unsigned)
-        .collect();
-    match digits.as_slice() {
-        [a, b] if a | b != 0 => (a << 32) ^ (b & 0xffff_ffff),
-        _ => device,
-    }
+    // The file system's own number stays when it is mounted again; devices may be numbered otherwise then.
+    let number = match rustix::fs::fstatvfs(root)?.f_fsid {
+        0 => stat.st_dev,
+        number => number,
+    };
+    Ok((number, stat.st_ino))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! others: deciding on changes (`compare`), sending them (`outbox`).
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use crate::index::{Change, Index, Marks, NodeId, Removals, Row, Store, StoreErro
 use crate::meta::{ContentId, Fingerprint};
 use crate::path;
 use crate::server::{Failure, FailureCode};
+use crate::watch::Event;
 use crate::wire::RowFacts;
+use pinnace_proto::sync::Ask;
 
 /// What a change does to the index.
 #[derive(Debug)]
@@ -29,11 +32,15 @@ pub(super) enum Effect {
     Rename {
         from: Vec<u8>,
         to: Vec<u8>,
+        /// What the source has there now.
         print: Fingerprint,
+        /// The inode that what is moved had here.
+        inode: u64,
     },
+    /// Two entries, with the inodes they had here.
     Exchange {
-        a: Vec<u8>,
-        b: Vec<u8>,
+        a: (Vec<u8>, u64),
+        b: (Vec<u8>, u64),
     },
     Remove {
         path: Vec<u8>,
@@ -79,8 +86,8 @@ pub(super) struct State {
     pub(super) committed: u64,
     pub(super) durable: u64,
     troubles: Vec<Trouble>,
-    /// Paths whose rows the server has told during the session.
-    pub(super) told: Vec<Vec<u8>>,
+    events: Vec<Event>,
+    asks: Vec<Ask>,
     /// Why the session is over.
     pub(super) over: Option<Over>,
     /// Logs are written only here; when that fails the index on disk is behind, which is safe.
@@ -96,16 +103,24 @@ pub(super) enum Over {
     Refused { code: String, detail: String },
     /// What the server has is not what is known of it.
     Resync(String),
+    /// It was told to.
+    Stopped,
 }
 
 /// The ledger.
 pub(super) struct Ledger {
     state: Mutex<State>,
     changed: Condvar,
+    is_over: AtomicBool,
 }
 
 impl Ledger {
-    pub(super) fn new(index: Index, store: Store, marks: Marks, (seq, durable): (u64, u64)) -> Self {
+    pub(super) fn new(
+        index: Index,
+        store: Store,
+        marks: Marks,
+        (seq, durable): (u64, u64),
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 index,
@@ -117,12 +132,48 @@ impl Ledger {
                 committed: seq,
                 durable,
                 troubles: Vec::new(),
-                told: Vec::new(),
+                events: Vec::new(),
+                asks: Vec::new(),
                 over: None,
                 log_failed: None,
             }),
             changed: Condvar::new(),
+            is_over: AtomicBool::new(false),
         }
+    }
+
+    /// The watcher has something to tell.
+    pub(super) fn take_events(&self, mut events: Vec<Event>) {
+        self.lock().events.append(&mut events);
+        self.changed.notify_all();
+    }
+
+    /// The server asks something.
+    pub(super) fn asked(&self, ask: Ask) {
+        self.lock().asks.push(ask);
+        self.changed.notify_all();
+    }
+
+    /// What was told and asked since the last time.
+    pub(super) fn take_news(&self) -> (Vec<Event>, Vec<Ask>) {
+        let mut state = self.lock();
+        (
+            std::mem::take(&mut state.events),
+            std::mem::take(&mut state.asks),
+        )
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        self.lock().has_news()
+    }
+
+    /// Why it is over, if it is.
+    pub(super) fn over(&self) -> Option<Over> {
+        self.lock().over.clone()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -189,7 +240,11 @@ impl Ledger {
         let mut state = self.lock();
         let state = &mut *state;
         state.committed = state.committed.max(seq);
-        while state.under_way.front().is_some_and(|(last, _)| *last <= seq) {
+        while state
+            .under_way
+            .front()
+            .is_some_and(|(last, _)| *last <= seq)
+        {
             state.under_way.pop_front();
         }
         let mut changes = Vec::new();
@@ -215,7 +270,10 @@ impl Ledger {
     pub(super) fn failed(&self, seq: u64, failure: Failure) {
         let mut state = self.lock();
         let state = &mut *state;
-        let Ok(place) = state.pending.binary_search_by_key(&seq, |pending| pending.seq) else {
+        let Ok(place) = state
+            .pending
+            .binary_search_by_key(&seq, |pending| pending.seq)
+        else {
             return;
         };
         let pending = &mut state.pending[place];
@@ -226,6 +284,7 @@ impl Ledger {
         if is_lost {
             let why = format!("{}: {}", path::show(&path), failure.detail);
             state.over.get_or_insert(Over::Resync(why));
+            self.is_over.store(true, Ordering::Release);
         } else if let Some(node) = node {
             match retry {
                 Retry::New => {
@@ -250,6 +309,7 @@ impl Ledger {
     /// The session is over.
     pub(super) fn end(&self, over: Over) {
         self.lock().over.get_or_insert(over);
+        self.is_over.store(true, Ordering::Release);
         self.changed.notify_all();
     }
 
@@ -260,8 +320,7 @@ impl Ledger {
 
     /// Whether everything that was sent is in the share.
     pub(super) fn is_settled(&self) -> bool {
-        let state = self.lock();
-        state.committed + 1 == state.next_seq && state.troubles.is_empty()
+        self.lock().is_settled()
     }
 
     /// Only this host's knowledge of an entry has changed.
@@ -280,7 +339,9 @@ impl Ledger {
         let mut state = self.lock();
         let state = &mut *state;
         if state.pending.is_empty() && (always || state.store.wants_checkpoint()) {
-            let kept = state.store.checkpoint(&mut state.index, &state.marks, &Removals::new());
+            let kept = state
+                .store
+                .checkpoint(&mut state.index, &state.marks, &Removals::new());
             state.note_log(kept);
         }
     }
@@ -291,12 +352,20 @@ impl Effect {
         match self {
             Effect::Put { path, .. } | Effect::Remove { path } => path,
             Effect::Rename { to, .. } => to,
-            Effect::Exchange { a, .. } => a,
+            Effect::Exchange { a, .. } => a.0,
         }
     }
 }
 
 impl State {
+    pub(super) fn is_settled(&self) -> bool {
+        self.committed + 1 == self.next_seq && self.troubles.is_empty()
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        !self.events.is_empty() || !self.asks.is_empty() || !self.troubles.is_empty()
+    }
+
     /// Whether the directories and entries are there that the changes speak of.
     fn fits(&self, effects: &[Effect]) -> bool {
         let mut made: Vec<&[u8]> = Vec::new();
@@ -312,16 +381,22 @@ impl State {
                 }
                 is_there
             }
-            Effect::Rename { from, to, .. } => {
-                self.index.find(from).is_some()
+            Effect::Rename {
+                from, to, inode, ..
+            } => {
+                self.has(from, *inode)
                     && self.index.find(path::split(to).0).is_some()
                     && !path::is_within(to, from)
             }
-            Effect::Exchange { a, b } => {
-                self.index.find(a).is_some() && self.index.find(b).is_some()
-            }
+            Effect::Exchange { a, b } => self.has(&a.0, a.1) && self.has(&b.0, b.1),
             Effect::Remove { path } => self.index.find(path).is_some(),
         })
+    }
+
+    /// Whether what is known at a path is what had this inode: it may have been replaced meanwhile.
+    fn has(&self, path: &[u8], inode: u64) -> bool {
+        let node = self.index.find(path);
+        node.is_some_and(|node| self.index.row(node).print.inode == inode)
     }
 
     fn apply(&mut self, effect: Effect) {
@@ -342,12 +417,15 @@ impl State {
                 let retry = self.put(&path, row, &mut changes);
                 (path, retry)
             }
-            Effect::Rename { from, to, print } => {
+            Effect::Rename {
+                from, to, print, ..
+            } => {
                 self.rename(&from, &to, (print, seq), &mut changes);
                 (to, Retry::Structure)
             }
             Effect::Exchange { a, b } => {
-                if let (Some(node_a), Some(node_b)) = (self.index.find(&a), self.index.find(&b)) {
+                if let (Some(node_a), Some(node_b)) = (self.index.find(&a.0), self.index.find(&b.0))
+                {
                     if self.index.exchange(node_a, node_b).is_ok() {
                         changes.push(Change::Exchange {
                             a: node_a,
@@ -355,7 +433,7 @@ impl State {
                         });
                     }
                 }
-                (a, Retry::Structure)
+                (a.0, Retry::Structure)
             }
             Effect::Remove { path } => {
                 if let Some(node) = self.index.find(&path) {
@@ -467,7 +545,8 @@ impl State {
             return None;
         };
         let old = node.map(|node| *self.index.row(node));
-        let same = old.filter(|old| old.content == facts.content && old.meta.kind == facts.meta.kind);
+        let same =
+            old.filter(|old| old.content == facts.content && old.meta.kind == facts.meta.kind);
         let known = same.filter(|old| old.meta == facts.meta);
         let row = Row {
             meta: facts.meta,

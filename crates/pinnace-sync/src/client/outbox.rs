@@ -68,7 +68,10 @@ impl Outbox {
     pub(super) fn send(&self, way: Way, kind: FrameKind, parts: &[&[u8]]) -> io::Result<()> {
         let bytes = 5 + parts.iter().map(|part| part.len()).sum::<usize>();
         if let Some(limit) = &self.limit {
-            limit.lock().unwrap_or_else(PoisonError::into_inner).wait(bytes);
+            limit
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .wait(bytes);
         }
         let writer = match way {
             Way::Control => &self.control,

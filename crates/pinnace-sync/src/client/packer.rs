@@ -8,7 +8,7 @@ use super::ledger::Effect;
 use super::outbox::Way;
 use crate::chunk::Recipe;
 use crate::index::Row;
-use crate::meta::{ContentId, Fingerprint, Kind, Meta};
+use crate::meta::{ContentId, Fingerprint, Meta};
 use crate::path;
 use crate::server::PACK_NEW_DIRS_MAX;
 use crate::wire::{DirRef, Facts, FrameKind, Op, PackBuilder, Place, Step};
@@ -262,7 +262,9 @@ impl<'a> Packer<'a> {
     }
 
     /// Moves what the server has. Goes out at once, because what is compared next builds on it.
-    pub(super) fn rename(&mut self, from: &[u8], to: &[u8], print: Fingerprint) {
+    ///
+    /// The server's is the one that had this inode here; it is found with `print` in its new place.
+    pub(super) fn rename(&mut self, from: &[u8], inode: u64, to: &[u8], print: Fingerprint) {
         let (dir, name) = path::split(to);
         let dir = self.dir(dir);
         let at = Place { dir, name };
@@ -271,15 +273,16 @@ impl<'a> Packer<'a> {
             from: from.to_vec(),
             to: to.to_vec(),
             print,
+            inode,
         });
         self.send();
     }
 
-    pub(super) fn exchange(&mut self, a: &[u8], b: &[u8]) {
-        self.builder.push(&Op::Exchange { a, b });
+    pub(super) fn exchange(&mut self, a: (&[u8], u64), b: (&[u8], u64)) {
+        self.builder.push(&Op::Exchange { a: a.0, b: b.0 });
         self.effects.push(Effect::Exchange {
-            a: a.to_vec(),
-            b: b.to_vec(),
+            a: (a.0.to_vec(), a.1),
+            b: (b.0.to_vec(), b.1),
         });
         self.send();
     }
@@ -318,8 +321,8 @@ impl<'a> Packer<'a> {
             }
             return;
         }
-        let window = (way == Way::Control)
-            .then(|| (builder.bytes() as u64, self.mirror.window_bytes));
+        let window =
+            (way == Way::Control).then(|| (builder.bytes() as u64, self.mirror.window_bytes));
         match self.mirror.ledger.enter(effects, window) {
             Ok(first_seq) => {
                 let level = self.mirror.outbox.level();
@@ -330,9 +333,4 @@ impl<'a> Packer<'a> {
             Err(paths) => self.mirror.again(paths),
         }
     }
-}
-
-/// Whether a kind has attributes that can be read and set.
-pub(super) fn has_attrs(kind: Kind) -> bool {
-    kind != Kind::Symlink
 }

@@ -52,9 +52,15 @@ struct Pool {
 impl Mirror<'_> {
     /// Compares all of it. Small things that have just happened go out on the first connection.
     pub(super) fn scan(&self, tasks: Vec<Task>, way: Way) {
-        let is_small = !tasks
-            .iter()
-            .any(|task| matches!(task, Task::Dir { depth: Depth::All, .. }));
+        let is_small = !tasks.iter().any(|task| {
+            matches!(
+                task,
+                Task::Dir {
+                    depth: Depth::All,
+                    ..
+                }
+            )
+        });
         let threads = if is_small { 1 } else { self.threads };
         let pool = Pool {
             shared: Mutex::new(Shared {
@@ -65,15 +71,13 @@ impl Mirror<'_> {
             }),
             work: Condvar::new(),
         };
-        if threads == 1 {
-            return pool.work(self, way);
-        }
         std::thread::scope(|scope| {
             for _ in 1..threads {
                 scope.spawn(|| pool.work(self, way));
             }
             pool.work(self, way);
         });
+        super::held(&self.claimed).clear();
     }
 }
 
@@ -137,13 +141,19 @@ impl Pool {
                 self.work.notify_all();
                 return None;
             }
-            shared = self.work.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            shared = self
+                .work
+                .wait(shared)
+                .unwrap_or_else(PoisonError::into_inner);
             shared.idle -= 1;
         }
     }
 
     fn end(&self) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_over = true;
         self.work.notify_all();
     }
 }

@@ -15,7 +15,7 @@ use crate::meta::ATTRS_NONE;
 use crate::wire::{Reader, WireError, put_bytes};
 
 /// Bytes of all attributes of an entry; more are refused. Linux takes 64 KiB for each.
-pub const ATTRS_BYTES_MAX: usize = 256 << 10;
+const ATTRS_BYTES_MAX: usize = 256 << 10;
 
 /// Attributes that belong to this host and not to the file.
 const OWN: &[&[u8]] = &[

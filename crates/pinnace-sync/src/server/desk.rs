@@ -129,6 +129,9 @@ impl Shares {
             return refuse(&mut link, "protocol", "the greeting names another share");
         }
         let slot = self.slot(name);
+        if hello.only_looks {
+            return self.show(&slot, hello, link);
+        }
         let session = {
             let mut slot = held(&slot);
             if let Some(earlier) = slot.session.clone().filter(|session| !session.is_over()) {
@@ -169,6 +172,27 @@ impl Shares {
         let ended = session.run(&mut link.reader);
         tracing::info!(share = name, client = session.hello.name, "it ended");
         ended
+    }
+
+    /// Shows what is in a share to one who changes nothing, and so need not be alone.
+    fn show(&self, slot: &Mutex<Slot>, hello: Hello, mut link: Link) -> Result<(), FrameError> {
+        let name = hello.share.clone();
+        let share = match self.share(&mut held(slot), &name) {
+            Ok(share) => share,
+            Err(error) => return refuse(&mut link, "storage", &error.to_string()),
+        };
+        let close: Close = link.close.take().unwrap_or_else(|| Box::new(|| {}));
+        let came = (link.address.clone(), 0);
+        let session = Session::new(
+            share,
+            hello,
+            came,
+            link.writer,
+            close,
+            self.listener.clone(),
+        );
+        session.greet()?;
+        session.only_pings(&mut link.reader)
     }
 
     fn attach(&self, name: &str, attach: &Attach, mut link: Link) -> Result<(), FrameError> {

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use super::commit::{Committer, Outcome};
 use super::desk::{Close, Link, Listener};
 use super::jobs::{Jobs, Way};
+use super::recover::{Reading, Walk};
 use super::share::{Share, ShareError};
 use super::stage::{stage, stage_name};
 use super::staged::{Staged, What};
@@ -31,7 +32,7 @@ use crate::wire::{
 };
 
 /// Bytes that a client may have under way on its first connection without an answer.
-pub const WINDOW_BYTES: u64 = 8 << 20;
+const WINDOW_BYTES: u64 = 8 << 20;
 /// Bytes of one frame of rows.
 const ROWS_FRAME_BYTES: usize = 256 << 10;
 
@@ -96,6 +97,17 @@ impl Session {
         *held(&self.has_ended.0) = true;
         self.has_ended.1.notify_all();
         ended
+    }
+
+    /// Answers that it is there, and takes nothing.
+    pub(super) fn only_pings(&self, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
+        let (mut reader, mut body) = (reader, Vec::new());
+        loop {
+            match read_frame(&mut reader, &mut body)? {
+                FrameKind::Ping => self.send(FrameKind::Pong, &[])?,
+                _ => return Err(WireError::Value("one who only looks changes nothing").into()),
+            }
+        }
     }
 
     /// Waits until nothing of the session works any more.
@@ -177,7 +189,12 @@ impl Session {
     }
 
     /// Says where the share is, and what the client does not know of it.
-    fn greet(&self) -> Result<(), FrameError> {
+    pub(super) fn greet(&self) -> Result<(), FrameError> {
+        if self.hello.recheck
+            && let Err(error) = Walk::new(&self.share, Reading::Unknown).run()
+        {
+            tracing::warn!(%error, "the share cannot be compared with what is known of it");
+        }
         let (welcome, after) = {
             let state = self.share.lock();
             let lineage = super::hex(&state.marks.lineage);

@@ -15,7 +15,7 @@ use crate::meta::{ContentId, Kind};
 use crate::wire::{Piece, WireError};
 
 /// Streams that a session may have at once.
-pub const STREAMS_MAX: usize = 64;
+const STREAMS_MAX: usize = 64;
 
 /// The streams of a session.
 #[derive(Default)]

@@ -85,12 +85,6 @@ impl Trash {
         self.items.len()
     }
 
-    /// A thing and its item.
-    pub(super) fn thing(&self, id: u64) -> Option<(TrashItem, &OwnedFd, String)> {
-        let item = self.items.iter().find(|item| item.id == id)?;
-        Some((item.clone(), &self.dir, name(id)))
-    }
-
     /// Removes for good what was deleted before a moment. Returns how many things went.
     pub(super) fn expire(&mut self, before_us: u64) -> Result<usize, Errno> {
         let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)

@@ -61,15 +61,6 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
-    /// Refuses bytes that are left over.
-    pub(crate) fn end(self) -> Result<(), WireError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(WireError::Long)
-        }
-    }
-
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(WireError::Short)?;
         self.0 = rest;
@@ -139,11 +130,7 @@ mod tests {
             let mut reader = Reader::new(&out);
             assert_eq!(reader.number(), Ok(number));
             assert_eq!(reader.signed(), Ok(number as i64));
-            assert_eq!(reader.end(), Ok(()));
-            assert_eq!(
-                Reader::new(&out[..out.len() - 1]).end(),
-                Err(WireError::Long)
-            );
+            assert!(reader.is_empty());
         }
         let long = [0xff; 10];
         assert_eq!(Reader::new(&long).number(), Err(WireError::Number));

@@ -10,7 +10,9 @@ mod request;
 mod runs;
 pub(crate) mod send;
 mod serve;
+mod shares;
 mod subscribe;
+mod sync;
 mod topics;
 
 use std::path::PathBuf;
@@ -111,6 +113,10 @@ enum Command {
     Topics(topics::Arguments),
     /// Who is connected
     Clients(clients::Arguments),
+    /// Mirror a directory into a share, and keep it so
+    Sync(Box<sync::Arguments>),
+    /// Shares, who mirrors into them and how far they are
+    Shares(shares::Arguments),
     /// Settings and where each comes from
     Config(config::Arguments),
 }
@@ -162,6 +168,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<u8> {
         Command::Chat(arguments) => chat::run(&arguments, &context),
         Command::Topics(arguments) => topics::run(&arguments, &context),
         Command::Clients(arguments) => clients::run(&arguments, &context),
+        Command::Sync(arguments) => sync::run(&arguments, &context),
+        Command::Shares(arguments) => shares::run(&arguments, &context),
         Command::Config(arguments) => config::run(&arguments, &context),
     }
 }

@@ -1,0 +1,286 @@
+//! Goes on with what the watcher tells, for as long as the session lasts.
+//!
+//! Invariant: an event says only that a path may differ; what is done about it is found by comparing. A rename that was seen
+//! whole is sent as one, before anything else is compared. Left to others: watching, comparing.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use pinnace_proto::sync::{Answer, Ask, Phase, Question};
+
+use super::outbox::Way;
+use super::packer::Packer;
+use super::scan::{Depth, Task};
+use super::session::{Ended, tasks};
+use super::{Mirror, MirrorError, Told, held};
+use crate::ids::hex;
+use crate::meta::of_stat;
+use crate::path;
+use crate::watch::{Event, Written};
+use crate::wire::FrameKind;
+
+/// A file that is being written to is compared when it has been quiet for so long …
+const QUIET: Duration = Duration::from_millis(25);
+/// … or after so long at the latest.
+const WRITING_MAX: Duration = Duration::from_millis(500);
+/// How often directories are looked at that cannot be watched.
+const POLL: Duration = Duration::from_secs(10);
+/// How often everything is compared, for changes that nothing tells of.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// What is to be done next.
+#[derive(Default)]
+struct Dirty {
+    paths: HashSet<Vec<u8>>,
+    /// Files that are being written to: since when, and when they were last.
+    writing: HashMap<Vec<u8>, (Instant, Instant)>,
+    everything: bool,
+    /// Questions whose moment has come: everything before it is in `paths`.
+    due: Vec<Ask>,
+    /// Questions that wait for their cookie.
+    waiting: Vec<(u64, Ask)>,
+}
+
+impl Mirror<'_> {
+    pub(super) fn live(&self) -> Result<Ended, MirrorError> {
+        let mut dirty = Dirty::default();
+        let (mut next_poll, mut next_sweep) = (Instant::now() + POLL, Instant::now() + SWEEP);
+        let mut told = 0;
+        loop {
+            if let Some(over) = self.ledger.over() {
+                return Ok(Ended::Over(over));
+            }
+            let now = Instant::now();
+            if now >= next_sweep {
+                (dirty.everything, next_sweep) = (true, now + SWEEP);
+            }
+            let mut tasks = self.due(&mut dirty, now);
+            if now >= next_poll {
+                next_poll = now + POLL;
+                let unwatched = held(&self.unwatched).clone();
+                tasks.extend(
+                    unwatched
+                        .into_iter()
+                        .map(|at| Task::dir(at, Depth::Entries)),
+                );
+            }
+            if !tasks.is_empty() {
+                self.scan(tasks, Way::Control);
+                self.remove_gone()?;
+            } else if self.ledger.is_settled() && self.is_quiet(&dirty) {
+                self.answer(&mut dirty);
+                self.tell_synced(&mut told);
+            }
+            self.take_troubles();
+            self.rest(&dirty, next_poll.min(next_sweep));
+            self.take(&mut dirty)?;
+        }
+    }
+
+    fn is_quiet(&self, dirty: &Dirty) -> bool {
+        dirty.paths.is_empty()
+            && dirty.writing.is_empty()
+            && held(&self.again).is_empty()
+            && held(&self.later).is_empty()
+            && !self.ledger.has_events()
+    }
+
+    /// What can be compared now.
+    fn due(&self, dirty: &mut Dirty, now: Instant) -> Vec<Task> {
+        let is_due = |since: &Instant, last: &Instant| {
+            now.duration_since(*last) >= QUIET || now.duration_since(*since) >= WRITING_MAX
+        };
+        let written = dirty
+            .writing
+            .extract_if(|_, (since, last)| is_due(since, last));
+        dirty.paths.extend(written.map(|(path, _)| path));
+        dirty.paths.extend(held(&self.again).drain());
+        let mut waiting = held(&self.later);
+        let later = waiting.extract_if(|_, due| now >= *due);
+        dirty.paths.extend(later.map(|(path, _)| path));
+        drop(waiting);
+        if std::mem::take(&mut dirty.everything) {
+            dirty.paths.clear();
+            return vec![Task::dir(Vec::new(), Depth::All)];
+        }
+        let paths = dirty.paths.drain();
+        let wanted = paths.filter(|path| {
+            let is_dir = false;
+            path.is_empty() || !self.filter.is_excluded_with_parents(path, is_dir)
+        });
+        tasks(wanted.collect::<Vec<_>>())
+    }
+
+    /// Waits until there is something to do.
+    fn rest(&self, dirty: &Dirty, next: Instant) {
+        let mut until = next;
+        for (since, last) in dirty.writing.values() {
+            until = until.min((*last + QUIET).min(*since + WRITING_MAX));
+        }
+        for due in held(&self.later).values() {
+            until = until.min(*due);
+        }
+        let has_due = !dirty.due.is_empty() || !dirty.paths.is_empty() || dirty.everything;
+        let was_settled = self.ledger.is_settled();
+        let time = until.saturating_duration_since(Instant::now());
+        self.ledger.wait_at_most(time, |state| {
+            state.has_news()
+                || !held(&self.again).is_empty()
+                || (state.is_settled() != was_settled)
+                || (has_due && (was_settled || !dirty.paths.is_empty() || dirty.everything))
+        });
+    }
+
+    /// Takes what was told meanwhile.
+    fn take(&self, dirty: &mut Dirty) -> Result<(), MirrorError> {
+        let (events, asks) = self.ledger.take_news();
+        for event in events {
+            match event {
+                Event::Changed { path, written, .. } => note(dirty, path, written),
+                Event::Renamed { from, to, .. } => self.renamed(dirty, from, to),
+                Event::Overflow => dirty.everything = true,
+                Event::RootGone => {
+                    let why = "the source was moved, deleted or unmounted; nothing was deleted";
+                    self.state(Phase::Halted, Some(why.to_owned()));
+                    return Err(MirrorError::Halted(why.to_owned()));
+                }
+                Event::Cookie(number) => {
+                    let passed = dirty.waiting.extract_if(.., |(own, _)| *own <= number);
+                    dirty.due.extend(passed.map(|(_, ask)| ask));
+                }
+            }
+        }
+        for ask in asks {
+            if ask.what == Question::DeepDigest {
+                self.forget_prints();
+                dirty.everything = true;
+            }
+            match self.watch.as_ref().map(|watch| watch.cookie()) {
+                Some(Ok(cookie)) => dirty.waiting.push((cookie, ask)),
+                Some(Err(error)) => self.reply(&ask, Err(error.to_string())),
+                None => self.reply(&ask, Err("the client does not watch its source".to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry has another place: the server moves it too, if it is the one that the server has.
+    fn renamed(&self, dirty: &mut Dirty, from: Vec<u8>, to: Vec<u8>) {
+        let moved: Vec<Vec<u8>> = dirty
+            .paths
+            .extract_if(|path| path::is_within(path, &from))
+            .collect();
+        for path in moved {
+            let rest = &path[from.len()..];
+            dirty.paths.insert([&to, rest].concat());
+        }
+        let writing: Vec<_> = dirty
+            .writing
+            .extract_if(|path, _| path::is_within(path, &from))
+            .collect();
+        for (path, times) in writing {
+            let rest = &path[from.len()..];
+            dirty.writing.insert([&to, rest].concat(), times);
+        }
+        let wanted = |path: &[u8], is_dir| !self.filter.is_excluded_with_parents(path, is_dir);
+        if let Ok(stat) = self.root.stat(&to)
+            && let Some((meta, print, _)) = of_stat(&stat)
+            && wanted(&to, meta.kind == crate::Kind::Directory)
+        {
+            let row = {
+                let state = self.ledger.lock();
+                let node = state.index.find(&from);
+                let parent = state.index.find(path::split(&to).0);
+                node.filter(|_| parent.is_some())
+                    .map(|node| *state.index.row(node))
+            };
+            let is_it = row.is_some_and(|row| {
+                row.meta.kind == meta.kind
+                    && row.print.inode == print.inode
+                    && row.meta.size == meta.size
+                    && row.meta.mtime == meta.mtime
+                    && !row.is_racy
+            });
+            if is_it && !self.is_there(&from, print.inode) {
+                let mut packer = Packer::new(self, Way::Control);
+                packer.rename(&from, print.inode, &to, print);
+                self.filter.rename_dir(&from, &to);
+            }
+        }
+        dirty.paths.extend([from, to]);
+    }
+
+    fn forget_prints(&self) {
+        let mut state = self.ledger.lock();
+        let nodes: Vec<_> = state.index.walk().collect();
+        for node in nodes {
+            let mut row = *state.index.row(node);
+            row.is_racy = true;
+            state.index.set_row(node, row);
+        }
+    }
+
+    /// Answers what was asked, now that everything up to then is in the share.
+    fn answer(&self, dirty: &mut Dirty) {
+        for ask in std::mem::take(&mut dirty.due) {
+            let seq = self.ledger.lock().committed;
+            if self.ledger.lock().durable < seq {
+                self.send(Way::Control, FrameKind::Sync, &[]);
+                self.ledger.wait_until(|state| state.durable >= seq);
+            }
+            let digest = match ask.what {
+                Question::Wait => None,
+                _ => Some(hex(&self.ledger.lock().index.digest())),
+            };
+            self.reply(&ask, Ok((seq, digest)));
+        }
+    }
+
+    fn reply(&self, ask: &Ask, answer: Result<(u64, Option<String>), String>) {
+        let (seq, digest, error) = match answer {
+            Ok((seq, digest)) => (seq, digest, None),
+            Err(error) => (0, None, Some(error)),
+        };
+        let answer = Answer {
+            id: ask.id,
+            error,
+            digest,
+            seq,
+        };
+        let json = serde_json::to_vec(&answer).unwrap_or_default();
+        self.send(Way::Control, FrameKind::Answer, &[&json]);
+    }
+
+    /// Says that both are equal, once for each state.
+    fn tell_synced(&self, told: &mut u64) {
+        let (seq, entries) = {
+            let state = self.ledger.lock();
+            (state.committed, state.index.len() as u64)
+        };
+        if *told == seq + 1 {
+            return;
+        }
+        *told = seq + 1;
+        self.ledger.checkpoint(false);
+        self.state(Phase::Live, None);
+        self.tell.tell(&Told::Synced {
+            seq,
+            entries,
+            sent_bytes: self.outbox.sent_bytes(),
+        });
+    }
+}
+
+fn note(dirty: &mut Dirty, path: Vec<u8>, written: Written) {
+    let now = Instant::now();
+    match written {
+        Written::Done => {
+            dirty.writing.remove(&path);
+            dirty.paths.insert(path);
+        }
+        Written::Still if !dirty.paths.contains(&path) => {
+            dirty.writing.entry(path).or_insert((now, now)).1 = now;
+        }
+        Written::Still => {}
+    }
+}

@@ -1,0 +1,626 @@
+//! Sessions: connecting, learning what the server has, comparing everything, and what comes after.
+//!
+//! Invariant: each session begins from what is on disk and certain; whatever the last one had under way is found by
+//! comparing. Left to others: comparing itself, going on live.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pinnace_proto::DOCUMENT_VERSION;
+use pinnace_proto::sync::{Attach, ClientState, Durability, Hello, Phase, Refused, Welcome};
+
+use super::guard::{Guard, identity};
+use super::ledger::{Ledger, Over};
+use super::outbox::{Outbox, Way};
+use super::packer::Packer;
+use super::scan::{Depth, Task};
+use super::{
+    Connect, ConnectError, Mirror, MirrorError, Outcome, Settings, Skip, Stop, Tell, Told, held,
+};
+use crate::chunk::CHUNKING_VERSION;
+use crate::filter::Filter;
+use crate::fs::Root;
+use crate::ids::{hex, random};
+use crate::index::{Change, Index, Loaded, NodeId, Store};
+use crate::path;
+use crate::server::{Failure, FailureCode, Link};
+use crate::watch::Watch;
+use crate::wire::{FrameError, FrameKind, WireError, read_frame, read_rows, write_frame};
+
+/// How often something is said when there is nothing to say.
+const PING: Duration = Duration::from_secs(5);
+/// The longest pause between two tries to connect.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often client and server may disagree in a row.
+const RESYNCS_MAX: u32 = 3;
+/// How long one that shall end by itself looks for a server that went away.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A server that answers this quickly is so near that compressing does not pay.
+const NEAR: Duration = Duration::from_millis(2);
+
+/// Mirrors until both are equal, or for ever.
+///
+/// # Errors
+/// What ended it.
+pub fn mirror(
+    settings: &Settings,
+    connect: &dyn Connect,
+    tell: &dyn Tell,
+    stop: &Stop,
+) -> Result<Outcome, MirrorError> {
+    let source = |error: std::io::Error| MirrorError::Source {
+        path: settings.root.clone(),
+        error,
+    };
+    let state = |error: std::io::Error| MirrorError::Source {
+        path: settings.state.clone(),
+        error,
+    };
+    if !std::fs::metadata(&settings.root).map_err(source)?.is_dir() {
+        return Err(source(std::io::ErrorKind::NotADirectory.into()));
+    }
+    std::fs::create_dir_all(&settings.state).map_err(state)?;
+    let lock = std::fs::File::create(settings.state.join("lock")).map_err(state)?;
+    lock.try_lock().map_err(|_| MirrorError::Busy)?;
+    let replica = replica(settings).map_err(state)?;
+    let (mut tries, mut resyncs, mut lost_at) = (0u32, 0, None);
+    loop {
+        let ended = run(settings, connect, tell, stop, (&replica, resyncs > 0));
+        let why = match ended {
+            Ok(Ended::Done(outcome)) => return Ok(outcome),
+            Ok(Ended::Over(Over::Stopped)) => return Ok(Outcome::default()),
+            Ok(Ended::Over(Over::Refused { code, detail })) => match code.as_str() {
+                "stopping" | "removed" => detail,
+                _ => return Err(MirrorError::Refused { code, detail }),
+            },
+            Ok(Ended::Over(Over::Resync(why))) => {
+                resyncs += 1;
+                if resyncs > RESYNCS_MAX {
+                    return Err(MirrorError::Disagreement(why));
+                }
+                tracing::info!(why, "everything is compared anew");
+                continue;
+            }
+            Ok(Ended::Over(Over::Lost(why))) => {
+                (lost_at, tries, resyncs) = (Some(Instant::now()), 0, 0);
+                why
+            }
+            Err(MirrorError::Connect(ConnectError {
+                detail,
+                is_final: false,
+            })) if lost_at.is_some() => detail,
+            Err(error) => return Err(error),
+        };
+        let since = *lost_at.get_or_insert_with(Instant::now);
+        if settings.once && since.elapsed() > PATIENCE {
+            let is_final = false;
+            return Err(ConnectError {
+                detail: why,
+                is_final,
+            }
+            .into());
+        }
+        tell.tell(&Told::Lost(&why));
+        let pause = Duration::from_millis(50 << tries.min(8)).min(RETRY_MAX);
+        tries += 1;
+        if stop.wait(pause) {
+            return Ok(Outcome::default());
+        }
+    }
+}
+
+/// The identity of the client's index, made with it.
+fn replica(settings: &Settings) -> std::io::Result<String> {
+    let file = settings.state.join("replica");
+    match std::fs::read_to_string(&file) {
+        Ok(text) if text.len() == 32 => Ok(text),
+        Ok(_) => {
+            let id = hex(&random());
+            std::fs::write(&file, &id)?;
+            Ok(id)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = hex(&random());
+            std::fs::write(&file, &id)?;
+            Ok(id)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) enum Ended {
+    Done(Outcome),
+    Over(Over),
+}
+
+struct CountedReader(Box<dyn Read + Send>, Arc<AtomicU64>);
+
+impl Read for CountedReader {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.0.read(into)?;
+        self.1.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+fn run(
+    settings: &Settings,
+    connect: &dyn Connect,
+    tell: &dyn Tell,
+    stop: &Stop,
+    (replica, forget): (&str, bool),
+) -> Result<Ended, MirrorError> {
+    let source = |error: rustix::io::Errno| MirrorError::Source {
+        path: settings.root.clone(),
+        error: error.into(),
+    };
+    let root = Root::open(&settings.root).map_err(source)?;
+    let stat = rustix::fs::fstat(&root).map_err(source)?;
+    let own_identity = identity(&root).map_err(source)?;
+    let (mut store, loaded) = Store::open(&settings.state.join("index"))?;
+    if let Some(why) = &loaded.was_torn {
+        tracing::warn!(
+            why,
+            "what was known of the share was damaged; more has to be compared"
+        );
+    }
+    let is_new_root = loaded
+        .marks
+        .root_identity
+        .is_some_and(|known| known != own_identity);
+    let hello = Hello {
+        v: DOCUMENT_VERSION,
+        share: settings.share.clone(),
+        name: settings.name.clone(),
+        replica: replica.to_owned(),
+        lineage: if forget {
+            String::new()
+        } else {
+            hex(&loaded.marks.lineage)
+        },
+        seq: loaded.marks.seq,
+        durability: settings.durability,
+        chunking: CHUNKING_VERSION,
+        only_looks: settings.dry_run,
+        recheck: forget,
+    };
+    let mut link = connect.connect()?;
+    let received = Arc::new(AtomicU64::new(0));
+    link.reader = Box::new(CountedReader(link.reader, received.clone()));
+    let Loaded {
+        index, mut marks, ..
+    } = loaded;
+    let welcome = match greet(&mut link, &hello) {
+        Ok(Ok(welcome)) => welcome,
+        Ok(Err(Refused { code, detail })) => {
+            return Ok(Ended::Over(Over::Refused { code, detail }));
+        }
+        Err(error) => return Err(unreachable(&error)),
+    };
+    marks.lineage = unhex(&welcome.lineage);
+    store.set_marks(&marks)?;
+    let ledger = Ledger::new(index, store, marks, (welcome.seq, welcome.durable));
+    let ledger = Arc::new(ledger);
+    stop.set(&ledger);
+    let learned = learn(&mut link, &ledger, &welcome);
+    let is_near = match learned.and_then(|()| is_near(&mut link)) {
+        Ok(is_near) => is_near,
+        Err(error) => return Err(unreachable(&error)),
+    };
+    let close = link.close.take();
+    let bulk = match settings.dry_run {
+        true => None,
+        false => Some(attach(connect, &welcome)?),
+    };
+    let bulk_writer = match bulk {
+        Some(bulk) => bulk.writer,
+        None => Box::new(std::io::sink()),
+    };
+    let watch = match settings.once {
+        true => None,
+        false => {
+            let sink = ledger.clone();
+            Some(Watch::start(root.as_fd(), move |events| {
+                sink.take_events(events)
+            })?)
+        }
+    };
+    let sizes = sizes(&ledger);
+    let mirror = Mirror {
+        settings,
+        tell,
+        root,
+        device: stat.st_dev,
+        filter: Filter::new(&settings.excludes)?,
+        outbox: Outbox::new(link.writer, bulk_writer, settings.bandwidth, is_near),
+        ledger,
+        window_bytes: welcome.window_bytes,
+        threads: std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8)),
+        watch,
+        guard: Mutex::new(Guard::new(settings.delete_limit, is_new_root)),
+        again: Mutex::default(),
+        later: Mutex::default(),
+        gone: Mutex::default(),
+        skipped: Mutex::default(),
+        unwatched: Mutex::default(),
+        sizes: Mutex::new(sizes),
+        claimed: Mutex::default(),
+        streams: AtomicU64::new(1),
+        changes: AtomicU64::new(0),
+    };
+    tell.tell(&Told::Connected);
+    let mut reader = link.reader;
+    std::thread::scope(|scope| {
+        scope.spawn(|| mirror.listen(&mut reader));
+        scope.spawn(|| mirror.ping());
+        let ended = mirror.work(own_identity, &received);
+        mirror.ledger.end(Over::Stopped);
+        if let Some(close) = close {
+            close();
+        }
+        ended
+    })
+}
+
+/// The server went away before the session began.
+fn unreachable(error: &FrameError) -> MirrorError {
+    MirrorError::Connect(ConnectError {
+        detail: error.to_string(),
+        is_final: false,
+    })
+}
+
+fn unhex(text: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).unwrap_or("0");
+        *byte = u8::from_str_radix(digits, 16).unwrap_or(0);
+    }
+    bytes
+}
+
+fn greet(link: &mut Link, hello: &Hello) -> Result<Result<Welcome, Refused>, FrameError> {
+    let json = serde_json::to_vec(hello).unwrap_or_default();
+    write_frame(&mut link.writer, FrameKind::Hello, &[&json])?;
+    let mut body = Vec::new();
+    let broken = |_| WireError::Value("a document does not fit its schema");
+    match read_frame(&mut link.reader, &mut body)? {
+        FrameKind::Welcome => Ok(Ok(serde_json::from_slice(&body).map_err(broken)?)),
+        FrameKind::Refused => Ok(Err(serde_json::from_slice(&body).map_err(broken)?)),
+        _ => Err(WireError::Value("no greeting").into()),
+    }
+}
+
+/// Takes what the server has that is not known here.
+fn learn(link: &mut Link, ledger: &Ledger, welcome: &Welcome) -> Result<(), FrameError> {
+    let (mut body, mut seen) = (Vec::new(), Vec::new());
+    loop {
+        match read_frame(&mut link.reader, &mut body)? {
+            FrameKind::Rows => {
+                let mut state = ledger.lock();
+                let mut changes = Vec::new();
+                read_rows(&body, |path, facts| {
+                    seen.extend(state.take_row(path, facts, &mut changes));
+                })?;
+                state.log(&changes);
+            }
+            FrameKind::RowsEnd => break,
+            _ => return Err(WireError::Value("rows were expected").into()),
+        }
+    }
+    let mut state = ledger.lock();
+    let state = &mut *state;
+    if welcome.whole {
+        seen.sort_unstable();
+        let rest = state
+            .index
+            .walk()
+            .filter(|node| seen.binary_search(node).is_err());
+        let rest: Vec<NodeId> = rest.filter(|node| *node != Index::ROOT).collect();
+        let mut changes = Vec::new();
+        for node in rest {
+            if state.index.contains(node) {
+                state.index.remove(node);
+                changes.push(Change::Remove { id: node, seq: 0 });
+            }
+        }
+        state.log(&changes);
+    }
+    state.marks.seq = welcome.seq;
+    state.log(&[Change::Marks(state.marks.clone())]);
+    Ok(())
+}
+
+fn is_near(link: &mut Link) -> Result<bool, FrameError> {
+    let began = Instant::now();
+    write_frame(&mut link.writer, FrameKind::Ping, &[])?;
+    match read_frame(&mut link.reader, &mut Vec::new())? {
+        FrameKind::Pong => Ok(began.elapsed() < NEAR),
+        _ => Err(WireError::Value("an answer was expected").into()),
+    }
+}
+
+fn attach(connect: &dyn Connect, welcome: &Welcome) -> Result<Link, MirrorError> {
+    let mut link = connect.connect()?;
+    let attach = Attach {
+        v: DOCUMENT_VERSION,
+        token: welcome.token.clone(),
+    };
+    let json = serde_json::to_vec(&attach).unwrap_or_default();
+    let sent = write_frame(&mut link.writer, FrameKind::Attach, &[&json]);
+    sent.map_err(|error| ConnectError {
+        detail: error.to_string(),
+        is_final: false,
+    })?;
+    Ok(link)
+}
+
+/// Sizes of large files that the server has.
+fn sizes(ledger: &Ledger) -> std::collections::HashSet<u64> {
+    let state = ledger.lock();
+    let sizes = state
+        .index
+        .walk()
+        .map(|node| state.index.row(node).meta.size);
+    sizes.filter(|size| *size > 1 << 20).collect()
+}
+
+impl Mirror<'_> {
+    /// Listens to the server until the session is over.
+    fn listen(&self, reader: &mut dyn Read) {
+        let mut reader = reader;
+        let mut body = Vec::new();
+        let over = loop {
+            match read_frame(&mut reader, &mut body) {
+                Ok(FrameKind::Refused) => {
+                    let refused = serde_json::from_slice::<Refused>(&body);
+                    let (code, detail) = refused.map_or_else(
+                        |error| ("protocol".to_owned(), error.to_string()),
+                        |refused| (refused.code, refused.detail),
+                    );
+                    break Over::Refused { code, detail };
+                }
+                Ok(kind) => {
+                    if let Err(error) = self.hear(kind, &body) {
+                        break Over::Lost(error.to_string());
+                    }
+                }
+                Err(error) => break Over::Lost(error.to_string()),
+            }
+        };
+        self.ledger.end(over);
+    }
+
+    fn hear(&self, kind: FrameKind, body: &[u8]) -> Result<(), WireError> {
+        let number = || body.try_into().map(u64::from_le_bytes);
+        let broken = WireError::Value("a number has eight bytes");
+        match kind {
+            FrameKind::Committed => self.ledger.committed(number().map_err(|_| broken)?),
+            FrameKind::Durable => self.ledger.durable(number().map_err(|_| broken)?),
+            FrameKind::Failed => {
+                let (seq, rest) = body.split_first_chunk().ok_or(broken)?;
+                let (code, detail) = rest.split_first().ok_or(broken)?;
+                let code = FailureCode::from_number(*code).ok_or(broken)?;
+                let detail = String::from_utf8_lossy(detail).into_owned();
+                let failure = Failure { code, detail };
+                self.ledger.failed(u64::from_le_bytes(*seq), failure);
+            }
+            FrameKind::Rows => {
+                let mut paths = Vec::new();
+                {
+                    let mut state = self.ledger.lock();
+                    let mut changes = Vec::new();
+                    read_rows(body, |path, facts| {
+                        state.take_row(path, facts, &mut changes);
+                        paths.push(path.to_vec());
+                    })?;
+                    state.log(&changes);
+                }
+                self.again(paths);
+            }
+            FrameKind::Ask => {
+                let ask = serde_json::from_slice(body)
+                    .map_err(|_| WireError::Value("a question does not fit its schema"))?;
+                self.ledger.asked(ask);
+            }
+            FrameKind::Pong => {}
+            _ => return Err(WireError::Value("a frame that has no place here")),
+        }
+        Ok(())
+    }
+
+    fn ping(&self) {
+        while !self.is_over() {
+            self.ledger.wait_at_most(PING, |_| false);
+            if !self.is_over() {
+                self.send(Way::Control, FrameKind::Ping, &[]);
+            }
+        }
+    }
+
+    fn work(&self, own_identity: (u64, u64), received: &AtomicU64) -> Result<Ended, MirrorError> {
+        self.state(Phase::Scanning, None);
+        self.scan(vec![Task::dir(Vec::new(), Depth::All)], Way::Bulk);
+        self.remove_gone()?;
+        {
+            // From here on the source is believed to be this one.
+            let mut state = self.ledger.lock();
+            let state = &mut *state;
+            state.marks.root_identity = Some(own_identity);
+            state.log(&[Change::Marks(state.marks.clone())]);
+        }
+        if !self.settings.once {
+            return self.live();
+        }
+        self.settle()?;
+        if let Some(over) = self.ledger.over() {
+            return Ok(Ended::Over(over));
+        }
+        self.ledger.checkpoint(true);
+        let (seq, entries) = {
+            let state = self.ledger.lock();
+            (state.committed, state.index.len() as u64)
+        };
+        let sent_bytes = self.outbox.sent_bytes();
+        self.state(Phase::Live, None);
+        self.tell.tell(&Told::Synced {
+            seq,
+            entries,
+            sent_bytes,
+        });
+        Ok(Ended::Done(Outcome {
+            seq,
+            changes: self.changes.load(Ordering::Relaxed),
+            entries,
+            sent_bytes,
+            received_bytes: received.load(Ordering::Relaxed),
+            skipped: held(&self.skipped).clone().into_iter().collect(),
+        }))
+    }
+
+    /// Waits until all is in the share, and tries again what has to be.
+    fn settle(&self) -> Result<(), MirrorError> {
+        /// Rounds after which what still changes is left as it is.
+        const ROUNDS: usize = 20;
+        for round in 0..ROUNDS {
+            if !self.settings.dry_run {
+                self.ledger
+                    .wait_until(|state| state.committed + 1 == state.next_seq);
+            }
+            self.take_troubles();
+            let due: Vec<_> = held(&self.later).drain().map(|(path, _)| path).collect();
+            let mut paths: Vec<_> = held(&self.again).drain().collect();
+            if (!due.is_empty() && round + 1 < ROUNDS) && !self.is_over() {
+                self.ledger.wait_at_most(super::LATER, |_| false);
+            }
+            if round + 1 == ROUNDS {
+                due.iter().for_each(|path| self.skip(path, Skip::Changing));
+            } else {
+                paths.extend(due);
+            }
+            if paths.is_empty() || self.is_over() {
+                break;
+            }
+            self.scan(tasks(paths), Way::Bulk);
+            self.remove_gone()?;
+        }
+        if self.settings.durability != Durability::None && !self.settings.dry_run {
+            self.ledger
+                .wait_until(|state| state.durable + 1 >= state.next_seq);
+        }
+        Ok(())
+    }
+
+    /// Deals with what the server could not do.
+    pub(super) fn take_troubles(&self) {
+        for trouble in self.ledger.troubles() {
+            match trouble.failure.code {
+                FailureCode::Base | FailureCode::Content => self.again(vec![trouble.path]),
+                _ => self.skip(&trouble.path, Skip::Failed(trouble.failure.detail)),
+            }
+        }
+    }
+
+    /// Removes from the share what is gone from the source, if that is believed.
+    pub(super) fn remove_gone(&self) -> Result<(), MirrorError> {
+        let mut paths = std::mem::take(&mut *held(&self.gone));
+        paths.sort_unstable();
+        paths.dedup();
+        // What lies beneath another that goes, goes with it; what is there after all stays.
+        let mut gone: Vec<Vec<u8>> = Vec::new();
+        for path in paths {
+            let is_covered = gone
+                .last()
+                .is_some_and(|above| path::is_within(&path, above));
+            if is_covered || self.is_over() {
+                continue;
+            }
+            let is_dir = rustix::fs::FileType::Directory;
+            let stays = self.root.stat(&path).is_ok_and(|stat| {
+                let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+                crate::Kind::from_file_type(kind).is_some()
+                    && !self.filter.is_excluded_with_parents(&path, kind == is_dir)
+            });
+            if stays {
+                self.again(vec![path]);
+            } else {
+                gone.push(path);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let is_root_there = rustix::fs::stat(&self.settings.root).is_ok_and(|stat| {
+            rustix::fs::fstat(&self.root).is_ok_and(|own| own.st_ino == stat.st_ino)
+        });
+        let (count, entries) = {
+            let state = self.ledger.lock();
+            let nodes = gone.iter().filter_map(|path| state.index.find(path));
+            let count = nodes.map(|node| 1 + state.index.count_beneath(node) as u64);
+            (count.sum(), state.index.len() as u64)
+        };
+        let judged = match is_root_there {
+            true => held(&self.guard).judge(count, entries, Instant::now()),
+            false => Err("the source is gone or was replaced; nothing was deleted".to_owned()),
+        };
+        if let Err(why) = judged {
+            self.state(Phase::Halted, Some(why.clone()));
+            return Err(MirrorError::Halted(why));
+        }
+        let mut packer = Packer::new(self, Way::Control);
+        // From the end, so that a rename that came meanwhile loses nothing it needs.
+        for path in gone.iter().rev() {
+            if self.ledger.lock().index.find(path).is_some() {
+                packer.remove(path);
+            }
+        }
+        packer.send();
+        Ok(())
+    }
+
+    /// Tells the server how things are.
+    pub(super) fn state(&self, phase: Phase, reason: Option<String>) {
+        if self.settings.dry_run {
+            return;
+        }
+        let entries = self.ledger.lock().index.len() as u64;
+        let state = ClientState {
+            phase,
+            entries,
+            pending: (held(&self.again).len() + held(&self.later).len()) as u64,
+            watched: self
+                .watch
+                .as_ref()
+                .map_or(0, |watch| watch.watched() as u64),
+            polled: held(&self.unwatched).len() as u64,
+            skipped: held(&self.skipped).len() as u64,
+            sent_bytes: self.outbox.sent_bytes(),
+            reason,
+        };
+        let json = serde_json::to_vec(&state).unwrap_or_default();
+        self.send(Way::Control, FrameKind::State, &[&json]);
+    }
+}
+
+/// Paths to compare, as tasks.
+pub(super) fn tasks(paths: impl IntoIterator<Item = Vec<u8>>) -> Vec<Task> {
+    let mut by_dir: std::collections::BTreeMap<Vec<u8>, Vec<Vec<u8>>> = Default::default();
+    let mut tasks = Vec::new();
+    for at in paths {
+        if at.is_empty() {
+            tasks.push(Task::dir(at, Depth::Own));
+            continue;
+        }
+        let (dir, name) = path::split(&at);
+        by_dir.entry(dir.to_vec()).or_default().push(name.to_vec());
+    }
+    tasks.extend(
+        by_dir
+            .into_iter()
+            .map(|(at, names)| Task::Names { at, names }),
+    );
+    tasks
+}
