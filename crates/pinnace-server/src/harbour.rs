@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use pinnace_proto::api::Info;
 use pinnace_runs::Reader;
+use pinnace_sync::server::Shares;
 use pinnace_topics::{
     Batch, Broker, Done, Message, PublishError, Published, Publisher, StoreError,
 };
@@ -72,6 +73,8 @@ pub(crate) struct Harbour {
     pub(crate) upkeep: Arc<Semaphore>,
     /// Where messages are logged, if they are.
     pub(crate) message_log: Option<Arc<MessageLog>>,
+    /// What is mirrored here.
+    pub(crate) shares: Arc<Shares>,
     next_connection: AtomicU64,
     own_publisher: Mutex<Publisher>,
     answers: Mutex<Answers>,
@@ -85,6 +88,7 @@ pub(crate) struct Stores {
     pub(crate) runs: Reader,
     pub(crate) channels: Channels,
     pub(crate) roster: Roster,
+    pub(crate) shares: Arc<Shares>,
 }
 
 /// Answers to publishes, sent together when a batch of them is durable.
@@ -108,6 +112,7 @@ impl Harbour {
             runs,
             channels,
             roster,
+            shares,
         } = stores;
         let own_publisher = Mutex::new(broker.publisher());
         let answers = Mutex::new(Answers {
@@ -140,6 +145,7 @@ impl Harbour {
             lanes,
             upkeep: Arc::new(Semaphore::new(1)),
             message_log: None,
+            shares,
             next_connection: AtomicU64::new(1),
             own_publisher,
             answers,

@@ -30,6 +30,7 @@ mod lock;
 mod mail;
 mod message_log;
 mod metrics;
+mod mirrors;
 mod nats_door;
 mod permissions;
 mod presence;

@@ -68,7 +68,7 @@ pub const UPKEEP_STRETCH: Duration = Duration::from_millis(2);
 pub const UPKEEP_REST: Duration = Duration::from_millis(8);
 
 /// Paths that requests are counted by.
-pub const METRIC_PATHS_MAX: usize = 32;
+pub const METRIC_PATHS_MAX: usize = 48;
 /// Queues that metrics tell by name: the fullest.
 pub const METRIC_QUEUES_MAX: usize = 50;
 /// Longest label of a metric, characters.
@@ -161,3 +161,8 @@ const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < STREAM_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX * 2 < MESSAGE_LOG_PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_CEILING < PENDING_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_CEILING);
+
+/// A mirror's connection on which nothing comes for so long is given up: clients say something every five seconds.
+pub(crate) const MIRROR_READ_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A mirror's connection whose client takes nothing for so long is given up.
+pub(crate) const MIRROR_WRITE_SILENCE_MAX: Duration = Duration::from_secs(60);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::api::Info;
 use pinnace_runs::{OpenError, Reader, Store};
+use pinnace_sync::server::Shares;
 use pinnace_topics::{Broker, Start, StorageState};
 use tokio::net::TcpListener;
 
@@ -22,6 +23,7 @@ use crate::lanes::Lanes;
 use crate::limits::{DRAIN_MAX, LAME_DUCK_GRACE, LAME_DUCK_SPREAD, PAYLOAD_BYTES_MAX, TICK};
 use crate::lock::{DataLock, LockError};
 use crate::message_log::MessageLog;
+use crate::mirrors::Mirrors;
 use crate::roster::Roster;
 use crate::{Settings, dead_letters, http_door, idle, nats_door};
 
@@ -117,17 +119,20 @@ impl Running {
         let channels = Channels::open(&settings.data)?;
         let (broker, damage) = open_broker(&settings).await?;
         let (commands, received) = mpsc::channel();
+        let mirrors = Arc::new(Mirrors::default());
         let stores = Stores {
             broker,
             damage,
             runs: Reader::new(&database),
             channels,
             roster: Roster::open(&settings.data)?,
+            shares: Arc::new(Shares::new(&settings.data, mirrors.clone())),
         };
         let mut harbour = Harbour::new(stores, info, commands, access, Lanes::start()?, &settings);
         harbour.message_log = open_message_log(&settings)?;
         let harbour = Arc::new(harbour);
         harbour.answer_by_batch();
+        mirrors.set(Arc::downgrade(&harbour));
         let collector = Collector::new(harbour.clone(), store, received, settings.report.clone());
         let collector = std::thread::Builder::new()
             .name("pn-collector".into())
@@ -179,6 +184,7 @@ impl Running {
 
     async fn stop(self) {
         self.harbour.stopping.send_replace(true);
+        self.harbour.shares.stop();
         if tokio::time::timeout(DRAIN_MAX, send_away(&self.harbour))
             .await
             .is_err()

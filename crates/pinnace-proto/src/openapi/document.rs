@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Content, Example, Kind, Operation, Place, operations};
 use crate::api;
 use crate::run::RunRecord;
+use crate::sync;
 use crate::upkeep;
 
 /// The document. Built once by whoever serves it: it is the same every time.
@@ -39,6 +40,7 @@ pub fn document() -> Value {
             {"name": "Queues", "description": "A named subscriber's messages wait until they are fetched."},
             {"name": "Server", "description": "How it is and who is there."},
             {"name": "Runs", "description": "What was measured."},
+            {"name": "Shares", "description": "What is mirrored."},
         ],
         "paths": listed,
         "security": [{}, {"token": []}, {"password": []}],
@@ -227,6 +229,10 @@ fn schemas() -> Map<String, Value> {
     add::<api::Rows>(&mut generator);
     add::<api::Problem>(&mut generator);
     add::<RunRecord>(&mut generator);
+    add::<sync::Shares>(&mut generator);
+    add::<sync::Trash>(&mut generator);
+    add::<sync::Waited>(&mut generator);
+    add::<sync::Verdict>(&mut generator);
     let mut schemas = generator.take_definitions(true);
     schemas.insert(
         "TopicAnswer".into(),

@@ -5,6 +5,7 @@
 //! answers mean in detail (`docs/formats/http.md`) and the page that shows the document.
 
 mod document;
+mod shares;
 mod system;
 mod topics;
 
@@ -120,7 +121,8 @@ pub struct Example {
 /// Everything the door answers, in the order in which it is shown. The examples work one after the
 /// other.
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
-    topics::OPERATIONS.iter().chain(system::OPERATIONS)
+    let system = system::OPERATIONS.iter().chain(shares::OPERATIONS);
+    topics::OPERATIONS.iter().chain(system)
 }
 
 /// The paths, each once, in the order of the table.

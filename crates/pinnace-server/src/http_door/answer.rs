@@ -155,6 +155,16 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, code, "Already taken", detail.into())
     }
 
+    /// 426: this path speaks another protocol.
+    pub(crate) fn upgrade_required(protocol: &str) -> Self {
+        Self::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade-required",
+            "Another protocol is spoken here",
+            format!("ask for it with `Connection: Upgrade` and `Upgrade: {protocol}`"),
+        )
+    }
+
     /// 410: it was there once.
     pub(crate) fn gone(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, code, "Gone", detail.into())

@@ -102,6 +102,11 @@ impl Socket {
         }
     }
 
+    /// The connection, and what was read of it that nobody has taken.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.ahead)
+    }
+
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = written {
             self.metrics.http.sent_bytes.add(count as u64);

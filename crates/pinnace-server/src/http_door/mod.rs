@@ -24,6 +24,7 @@ pub(crate) mod queues;
 pub(crate) mod request;
 mod routes;
 mod runs;
+mod shares;
 mod socket;
 mod stream;
 mod system;
@@ -62,6 +63,7 @@ use path::Route;
 use plain::Rest;
 pub(crate) use queue_stream::QueueStreams;
 use request::Payload;
+use shares::Boarding;
 use socket::Conversation;
 
 /// What a handler works with, besides the request.
@@ -73,10 +75,30 @@ struct Context {
     publisher: Arc<Mutex<Publisher>>,
     line: Arc<Line>,
     /// What the connection becomes after an answer that says so.
-    upgraded: Arc<Mutex<Option<Conversation>>>,
+    upgraded: Arc<Mutex<Option<Next>>>,
+}
+
+/// What a connection becomes that is no longer one for requests.
+enum Next {
+    Socket(Conversation),
+    Mirror(Boarding),
+}
+
+impl Next {
+    async fn run(self, context: &Context) {
+        match self {
+            Self::Socket(conversation) => conversation.run(context).await,
+            Self::Mirror(boarding) => boarding.run(context).await,
+        }
+    }
 }
 
 impl Context {
+    /// What the connection becomes after the answer.
+    fn becomes(&self, next: Next) {
+        *self.upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+    }
+
     /// A message was published.
     fn note(
         &self,
@@ -249,9 +271,9 @@ async fn go_on(context: &Arc<Context>, rest: Rest, late: bool) {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take();
-    if let Some(conversation) = upgraded {
+    if let Some(next) = upgraded {
         tokio::select! {
-            () = conversation.run(context) => {}
+            () = next.run(context) => {}
             () = line.condemned(FAREWELL_MAX) => {
                 tracing::warn!(%address, "a socket's client does not read; its connection is cut");
             }

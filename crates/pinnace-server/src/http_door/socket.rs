@@ -5,7 +5,7 @@
 //! frames needs only a conversation of its own. Left to others: frames of the wire (the codec), how
 //! messages look (`frames`), what waits to be sent (`feed`), catching up (`stream`).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use hyper::header::{
@@ -29,7 +29,7 @@ use super::frames::{self, Frame, FrameForm};
 use super::inbound::{Close, End, Inbound};
 use super::request::Payload;
 use super::stream::{Live, permit, place};
-use super::{Context, request};
+use super::{Context, Next, request};
 use crate::caller::Caller;
 use crate::limits::{
     FAREWELL_MAX, PAYLOAD_BYTES_MAX, PINGS_UNANSWERED_MAX, SOCKET_BUFFER_BYTES, STREAM_HEARTBEAT,
@@ -43,7 +43,7 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     has_token(headers, UPGRADE, "websocket")
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+pub(super) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter();
     values
         .filter_map(|value| value.to_str().ok())
@@ -118,11 +118,7 @@ pub(super) fn open(
         echo,
         acknowledge,
     };
-    let mut slot = context
-        .upgraded
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    *slot = Some(conversation);
+    context.becomes(Next::Socket(conversation));
     Ok(answer)
 }
 

@@ -7,7 +7,7 @@ use pinnace_topics::StorageState;
 
 use super::answer::{self, Answer, Failure};
 use super::request::Payload;
-use super::{Context, docs, request, routes, runs, topics, upkeep};
+use super::{Context, docs, request, routes, runs, shares, topics, upkeep};
 use crate::caller::Action;
 use crate::clock::now_us;
 use crate::harbour::Harbour;
@@ -17,7 +17,7 @@ use crate::metrics;
 pub(super) fn root(request: &Request<Payload>) -> Result<Answer, Failure> {
     only_get(request)?;
     let pages = [
-        "health", "ready", "info", "metrics", "clients", "topics", "runs", "docs",
+        "health", "ready", "info", "metrics", "clients", "topics", "runs", "shares", "docs",
     ];
     let links = pages.map(|page| (page.to_owned(), format!("/-/{page}")));
     answer::json(&Links {
@@ -39,6 +39,7 @@ pub(super) async fn handle(
     }
     match segments {
         ["runs", rest @ ..] => runs::handle(context, rest, request).await,
+        ["shares", rest @ ..] => shares::handle(context, rest, request).await,
         ["query"] => runs::query(context, request).await,
         ["health"] => health(&context.harbour, &request),
         ["ready"] => ready(&context.harbour, &request),
