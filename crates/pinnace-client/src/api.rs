@@ -318,45 +318,15 @@ impl Api {
         format!("{}{path}", self.base)
     }
 
-    /// All shares of the server.
-    pub fn shares(&self) -> Result<pinnace_proto::sync::Shares, ApiError> {
-        self.get("/-/shares")
-    }
-
-    /// One share.
-    pub fn share(&self, share: &str) -> Result<pinnace_proto::sync::ShareInfo, ApiError> {
-        self.get(&format!("/-/shares/{share}"))
-    }
-
-    /// What is in a share's trash.
-    pub fn share_trash(&self, share: &str) -> Result<pinnace_proto::sync::Trash, ApiError> {
-        self.get(&format!("/-/shares/{share}/trash"))
-    }
-
-    /// Waits, as long as it takes, until everything that happened in a share's source is durable in it.
-    pub fn share_wait(&self, share: &str) -> Result<pinnace_proto::sync::Waited, ApiError> {
-        self.post_patiently(&format!("/-/shares/{share}/wait"))
-    }
-
-    /// Compares a share with its source; `deep` reads all files again.
-    pub fn share_verify(
-        &self,
-        share: &str,
-        deep: bool,
-    ) -> Result<pinnace_proto::sync::Verdict, ApiError> {
-        let deep = if deep { "?deep" } else { "" };
-        self.post_patiently(&format!("/-/shares/{share}/verify{deep}"))
-    }
-
     /// A request whose answer may take long.
-    fn post_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+    pub(crate) fn post_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         let request = self.agent.post(self.url(path)).config();
         let request = request.timeout_global(None).build();
         let answer = self.check(request.send_empty())?;
         self.document(answer)
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         let answer = self.check(self.agent.get(self.url(path)).call())?;
         self.document(answer)
     }

@@ -13,6 +13,7 @@ mod login;
 pub mod messages;
 mod mirror;
 pub mod queue;
+mod shares;
 mod spool;
 
 pub use api::{Api, ApiError};

@@ -36,6 +36,10 @@ const SLEEPS: &[(&str, &str)] = &[
         "a pause before a fetch that was refused for a passing reason is tried again",
     ),
     (
+        "crates/pinnace-sync/src/client/outbox.rs",
+        "bytes that a bandwidth does not let out yet",
+    ),
+    (
         "crates/pinnace-server/src/upkeep.rs",
         "the rest of a check between two stretches of work, which leaves the disk to others",
     ),

@@ -24,9 +24,57 @@ struct Exception {
 /// Files above 400 lines.
 const FILES: &[Exception] = &[
     Exception {
+        file: "crates/pinnace-sync/src/client/content.rs",
+        function: "",
+        lines: 507,
+        reason: "contents of every size and kind, with what is known of each; large files are the next to be split off",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/client/ledger.rs",
+        function: "",
+        lines: 580,
+        reason: "what is known and what is under way change together; what the server tells is the next to be split off",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/client/session.rs",
+        function: "",
+        lines: 626,
+        reason: "a session from its greeting to its end; connecting is the next to be split off",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/server/commit.rs",
+        function: "",
+        lines: 645,
+        reason: "every change of a share, each with what it does to disk and index",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/server/desk.rs",
+        function: "",
+        lines: 416,
+        reason: "who may have a share, and every question about one",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/server/session.rs",
+        function: "",
+        lines: 443,
+        reason: "a session from its greeting to its end",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/server/stage.rs",
+        function: "",
+        lines: 507,
+        reason: "every kind of change made ready; writing from steps is the next to be split off",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/wire/op.rs",
+        function: "",
+        lines: 519,
+        reason: "every change with its bytes, written and read",
+    },
+    Exception {
         file: "crates/pinnace-server/src/server.rs",
         function: "",
-        lines: 405,
+        lines: 411,
         reason: "start and stop of every part, in order",
     },
     Exception {
@@ -62,12 +110,32 @@ const FILES: &[Exception] = &[
 ];
 
 /// Functions above 70 lines.
-const FUNCTIONS: &[Exception] = &[Exception {
-    file: "crates/pinnace-server/src/nats_door/connection.rs",
-    function: "converse",
-    lines: 72,
-    reason: "one select over everything that can happen to a connection",
-}];
+const FUNCTIONS: &[Exception] = &[
+    Exception {
+        file: "crates/pinnace-server/src/nats_door/connection.rs",
+        function: "converse",
+        lines: 72,
+        reason: "one select over everything that can happen to a connection",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/client/content.rs",
+        function: "compare_large",
+        lines: 88,
+        reason: "one file from its opening to its last piece; to be split with its file",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/client/session.rs",
+        function: "run",
+        lines: 118,
+        reason: "puts a session together; to be split with its file",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/wire/op.rs",
+        function: "put",
+        lines: 86,
+        reason: "the bytes of each kind of change, one after the other",
+    },
+];
 
 /// Checks all Rust files that are shipped.
 pub(super) fn check(files: &[File]) -> Vec<Finding> {

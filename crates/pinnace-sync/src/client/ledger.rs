@@ -424,14 +424,11 @@ impl State {
                 (to, Retry::Structure)
             }
             Effect::Exchange { a, b } => {
-                if let (Some(node_a), Some(node_b)) = (self.index.find(&a.0), self.index.find(&b.0))
+                if let Some(a) = self.index.find(&a.0)
+                    && let Some(b) = self.index.find(&b.0)
+                    && self.index.exchange(a, b).is_ok()
                 {
-                    if self.index.exchange(node_a, node_b).is_ok() {
-                        changes.push(Change::Exchange {
-                            a: node_a,
-                            b: node_b,
-                        });
-                    }
+                    changes.push(Change::Exchange { a, b });
                 }
                 (a.0, Retry::Structure)
             }

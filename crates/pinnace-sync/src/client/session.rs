@@ -224,7 +224,7 @@ fn run(
         false => {
             let sink = ledger.clone();
             Some(Watch::start(root.as_fd(), move |events| {
-                sink.take_events(events)
+                sink.take_events(events);
             })?)
         }
     };

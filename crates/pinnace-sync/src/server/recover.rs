@@ -33,7 +33,7 @@ pub(super) fn reconcile(share: &Share) -> Result<(), ShareError> {
         false => Reading::After(durable),
     };
     state.marks.boot = boot;
-    let (seq, is_new) = (state.marks.seq, state.index.len() == 0);
+    let (seq, is_new) = (state.marks.seq, state.index.is_empty());
     drop(state);
     let found = Walk {
         seq: seq + 1,

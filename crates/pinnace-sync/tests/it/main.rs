@@ -1,5 +1,11 @@
 //! Both ends of a mirror, joined by socket pairs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod first;
 mod histories;
 mod live;

@@ -59,6 +59,24 @@ fn a_share_has_one_writer() {
 }
 
 #[test]
+fn a_source_that_vanishes_while_it_is_watched_empties_nothing() {
+    let pair = Pair::new();
+    for number in 0..50 {
+        fs::write(pair.source().join(format!("{number}")), "x").unwrap();
+    }
+    let careful = Settings {
+        delete_limit: DeleteLimit::default(),
+        ..pair.settings()
+    };
+    let live = pair.live(careful);
+    live.wait_for("synced");
+    fs::rename(pair.source(), pair.folder.path().join("away")).unwrap();
+    let error = live.end().unwrap_err();
+    assert!(matches!(error, MirrorError::Halted(_)), "{error}");
+    assert_eq!(fs::read_dir(pair.share()).unwrap().count(), 50);
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     let pair = Pair::new();
     fs::write(pair.source().join("a"), "a").unwrap();
