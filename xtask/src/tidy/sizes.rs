@@ -24,15 +24,27 @@ struct Exception {
 /// Files above 400 lines.
 const FILES: &[Exception] = &[
     Exception {
+        file: "crates/pinnace-client/src/api.rs",
+        function: "",
+        lines: 407,
+        reason: "every call with its document, and how calls are made",
+    },
+    Exception {
+        file: "crates/pinnace-sync/src/client/compare.rs",
+        function: "",
+        lines: 408,
+        reason: "the one code path, read from top to bottom",
+    },
+    Exception {
         file: "crates/pinnace-sync/src/client/content.rs",
         function: "",
-        lines: 507,
+        lines: 494,
         reason: "contents of every size and kind, with what is known of each; large files are the next to be split off",
     },
     Exception {
         file: "crates/pinnace-sync/src/client/ledger.rs",
         function: "",
-        lines: 580,
+        lines: 577,
         reason: "what is known and what is under way change together; what the server tells is the next to be split off",
     },
     Exception {
@@ -131,7 +143,7 @@ const FUNCTIONS: &[Exception] = &[
     },
     Exception {
         file: "crates/pinnace-sync/src/wire/op.rs",
-        function: "put",
+        function: "write",
         lines: 86,
         reason: "the bytes of each kind of change, one after the other",
     },

@@ -70,10 +70,13 @@ impl Mirror<'_> {
             self.skip(at, Skip::Unreadable(error));
             return Vec::new();
         }
-        if depth == Depth::Own {
-            return Vec::new();
-        }
-        self.watch_dir(at, &fd);
+        // One that was not watched until now may have entries that nobody told of, also if it is the same inode.
+        let was_watched = self.watch_dir(at, &fd);
+        let depth = match depth {
+            Depth::Own if was_watched => return Vec::new(),
+            Depth::Own => Depth::All,
+            depth => depth,
+        };
         match self.compare_entries(packer, at, &fd, depth) {
             Ok(tasks) => tasks,
             Err(error) => {
@@ -162,12 +165,21 @@ impl Mirror<'_> {
     ) -> Vec<Task> {
         let fd = match self.open_dir(at) {
             Ok(Some(fd)) => fd,
-            Ok(None) => return Vec::new(),
+            Ok(None) => {
+                self.keep_marks(at, names);
+                return Vec::new();
+            }
             Err(error) => {
                 self.skip(at, Skip::Unreadable(error));
                 return Vec::new();
             }
         };
+        let known = self.row(at).map(|row| row.print.inode);
+        let is_other = rustix::fs::fstat(&fd)
+            .is_ok_and(|stat| known.is_some_and(|known| known != stat.st_ino));
+        if is_other {
+            self.keep_marks(at, names);
+        }
         let mut tasks = Vec::new();
         if names.iter().any(|name| name == RULES) {
             let is_there = stat_at(fd.as_fd(), RULES).is_ok();
@@ -193,6 +205,16 @@ impl Mirror<'_> {
             Err(error) => self.skip(at, Skip::Unreadable(error)),
         }
         tasks
+    }
+
+    /// The directory that these names were told of is elsewhere by now. Its rename will be told too, and takes the names
+    /// along; if it was deleted, that will be told.
+    fn keep_marks(&self, at: &[u8], names: &[Vec<u8>]) {
+        if self.row(at).is_some() {
+            for name in names {
+                self.again_later(path::join(at, name));
+            }
+        }
     }
 
     /// Looks at entries of a directory; those that are left out or gone are not in the answer.

@@ -284,6 +284,10 @@ impl Mirror<'_> {
 
     /// Links a file that has other names, of which the server has one as it is now.
     fn link(&self, packer: &mut Packer<'_>, seen: &Seen<'_>) -> bool {
+        // One that looks as it did has to be read again, for nothing else would do it.
+        if seen.row.is_some_and(|own| own.print == seen.print) {
+            return false;
+        }
         for (other, row) in self.same_inode(&seen.at, seen.print) {
             let mut meta = seen.meta;
             meta.attrs = row.meta.attrs;
@@ -293,28 +297,11 @@ impl Mirror<'_> {
             }
             let mut now = seen.found(row.meta.attrs, row.is_racy);
             now.is_linked = true;
-            let own = seen.row.filter(|own| {
-                own.is_linked && own.content == row.content && own.print.inode == row.print.inode
-            });
             let recipe = row.recipe;
-            if own.is_some() && row.is_racy {
-                // They are linked, but one of them has to be read again.
-                return false;
-            }
-            if let Some(own) = own {
-                let seq = own.seq;
-                self.ledger.note(&seen.at, |own| {
-                    *own = Row {
-                        seq,
-                        recipe,
-                        ..now.row(row.content)
-                    };
-                });
-            } else {
-                packer.send();
-                packer.link(&seen.at, &now, &other, row.content);
-                self.ledger.note(&seen.at, |own| own.recipe = recipe);
-            }
+            packer.send();
+            // Whether they are linked there already is not known here; if so, this changes nothing.
+            packer.link(&seen.at, &now, &other, row.content);
+            self.ledger.note(&seen.at, |own| own.recipe = recipe);
             return true;
         }
         false

@@ -13,8 +13,9 @@ use super::packer::Packer;
 use super::scan::{Depth, Task};
 use super::session::{Ended, tasks};
 use super::{Mirror, MirrorError, Told, held};
+use crate::fs::{Attrs, attrs_digest};
 use crate::ids::hex;
-use crate::meta::of_stat;
+use crate::meta::{Fingerprint, Kind, Meta, Stamp, of_stat};
 use crate::path;
 use crate::watch::{Event, Written};
 use crate::wire::FrameKind;
@@ -166,22 +167,13 @@ impl Mirror<'_> {
 
     /// An entry has another place: the server moves it too, if it is the one that the server has.
     fn renamed(&self, dirty: &mut Dirty, from: Vec<u8>, to: Vec<u8>) {
-        let moved: Vec<Vec<u8>> = dirty
-            .paths
-            .extract_if(|path| path::is_within(path, &from))
-            .collect();
-        for path in moved {
-            let rest = &path[from.len()..];
-            dirty.paths.insert([&to, rest].concat());
-        }
-        let writing: Vec<_> = dirty
-            .writing
-            .extract_if(|path, _| path::is_within(path, &from))
-            .collect();
-        for (path, times) in writing {
-            let rest = &path[from.len()..];
-            dirty.writing.insert([&to, rest].concat(), times);
-        }
+        move_marks(dirty, &from, &to);
+        let mut waiting = held(&self.later);
+        let moved = waiting.extract_if(|path, _| path::is_within(path, &from));
+        let moved: Vec<Vec<u8>> = moved.map(|(path, _)| path).collect();
+        drop(waiting);
+        let moved = moved.iter().map(|path| [&to, &path[from.len()..]].concat());
+        dirty.paths.extend(moved);
         let wanted = |path: &[u8], is_dir| !self.filter.is_excluded_with_parents(path, is_dir);
         if let Ok(stat) = self.root.stat(&to)
             && let Some((meta, print, _)) = of_stat(&stat)
@@ -203,11 +195,32 @@ impl Mirror<'_> {
             });
             if is_it && !self.is_there(&from, print.inode) {
                 let mut packer = Packer::new(self, Way::Control);
+                // Renaming changes the inode, and so may have something else at the same time: then all is compared.
+                let is_all = row.is_some_and(|row| self.attrs_at(&to, &meta) == Some(row.meta));
+                let print = Fingerprint {
+                    inode: print.inode,
+                    ctime: if is_all {
+                        print.ctime
+                    } else {
+                        Stamp::default()
+                    },
+                };
                 packer.rename(&from, print.inode, &to, print);
                 self.filter.rename_dir(&from, &to);
             }
         }
         dirty.paths.extend([from, to]);
+    }
+
+    /// What an entry is like, with its attributes.
+    fn attrs_at(&self, at: &[u8], meta: &Meta) -> Option<Meta> {
+        let attrs = match meta.kind {
+            Kind::File => Attrs::read(self.root.file(at).ok()?),
+            Kind::Directory => Attrs::read(self.root.dir(at).ok()?),
+            Kind::Symlink => return Some(*meta),
+        };
+        let attrs = attrs_digest(&attrs.ok()?.encode());
+        Some(Meta { attrs, ..*meta })
     }
 
     fn forget_prints(&self) {
@@ -269,6 +282,19 @@ impl Mirror<'_> {
             sent_bytes: self.outbox.sent_bytes(),
         });
     }
+}
+
+/// What was to be compared beneath an entry goes along with it.
+fn move_marks(dirty: &mut Dirty, from: &[u8], to: &[u8]) {
+    let moved = |path: &[u8]| [to, &path[from.len()..]].concat();
+    let paths = dirty.paths.extract_if(|path| path::is_within(path, from));
+    let paths: Vec<Vec<u8>> = paths.map(|path| moved(&path)).collect();
+    dirty.paths.extend(paths);
+    let writing = dirty
+        .writing
+        .extract_if(|path, _| path::is_within(path, from));
+    let writing: Vec<_> = writing.map(|(path, times)| (moved(&path), times)).collect();
+    dirty.writing.extend(writing);
 }
 
 fn note(dirty: &mut Dirty, path: Vec<u8>, written: Written) {

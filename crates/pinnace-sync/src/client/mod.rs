@@ -340,29 +340,32 @@ impl Mirror<'_> {
         }
     }
 
-    /// Watches a directory before it is listed.
-    fn watch_dir(&self, at: &[u8], fd: &std::os::fd::OwnedFd) {
+    /// Watches a directory before it is listed. Whether it was watched already, so that events tell what happens in it;
+    /// also if it cannot be, and is looked at now and then.
+    fn watch_dir(&self, at: &[u8], fd: &std::os::fd::OwnedFd) -> bool {
         use std::os::fd::AsFd;
         let Some(watch) = &self.watch else {
-            return;
+            return true;
         };
         if at.is_empty() {
-            return;
+            return true;
         }
         let (dir, name) = path::split(at);
+        let before = watch.dir_at(at);
         let added = match watch.dir_at(dir) {
-            Some(parent) => watch.add(parent, name, fd.as_fd()).map(|_| ()),
+            Some(parent) => watch.add(parent, name, fd.as_fd()),
             None => Err(WatchError::NoParent),
         };
         match added {
-            Ok(()) => {
+            Ok(id) => {
                 held(&self.unwatched).remove(at);
+                before == Some(id)
             }
             Err(error) => {
                 if matches!(error, WatchError::Limit { .. }) && held(&self.unwatched).is_empty() {
                     self.tell.tell(&Told::Unwatched(&error.to_string()));
                 }
-                held(&self.unwatched).insert(at.to_vec());
+                !held(&self.unwatched).insert(at.to_vec())
             }
         }
     }

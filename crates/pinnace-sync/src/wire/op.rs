@@ -202,7 +202,7 @@ pub(super) fn put_steps(out: &mut Vec<u8>, steps: &[Step]) {
 
 impl Op<'_> {
     /// Appends the operation. Its body, if it has one, lies next in the pack's bodies.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Op::Mkdir { at, facts } => {
                 out.push(MKDIR);

@@ -159,7 +159,7 @@ impl PackBuilder {
     /// A change. What its body has to be, where it has one, was appended to [`PackBuilder::bodies`] before. Returns
     /// the directory that it makes, if it makes one.
     pub fn push(&mut self, op: &Op<'_>) -> Option<DirRef> {
-        op.put(&mut self.ops);
+        op.write(&mut self.ops);
         self.count += 1;
         self.waits |= matches!(op, Op::Patch { .. });
         matches!(op, Op::Mkdir { .. }).then(|| {

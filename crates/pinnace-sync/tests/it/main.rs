@@ -11,4 +11,5 @@ mod histories;
 mod live;
 mod pair;
 mod safety;
+mod story;
 mod tree;
