@@ -24,6 +24,7 @@ mod limits;
 mod logins;
 mod logs;
 mod metrics;
+mod mirror;
 mod nats;
 mod nats_access;
 mod plain;
