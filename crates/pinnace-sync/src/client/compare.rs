@@ -210,7 +210,10 @@ impl Mirror<'_> {
     /// The directory that these names were told of is elsewhere by now. Its rename will be told too, and takes the names
     /// along; if it was deleted, that will be told.
     fn keep_marks(&self, at: &[u8], names: &[Vec<u8>]) {
-        if self.row(at).is_some() {
+        if self
+            .row(at)
+            .is_some_and(|row| row.meta.kind == Kind::Directory)
+        {
             for name in names {
                 self.again_later(path::join(at, name));
             }

@@ -167,6 +167,7 @@ impl Mirror<'_> {
 
     /// An entry has another place: the server moves it too, if it is the one that the server has.
     fn renamed(&self, dirty: &mut Dirty, from: Vec<u8>, to: Vec<u8>) {
+        dirty.paths.extend(held(&self.again).drain());
         move_marks(dirty, &from, &to);
         let mut waiting = held(&self.later);
         let moved = waiting.extract_if(|path, _| path::is_within(path, &from));

@@ -74,7 +74,7 @@ fn operations_are_answered_as_the_reference_answers() {
             &quiet(&format!("SUB > 1\r\nPUB a{} 0\r\n\r\n", ".a".repeat(128))),
             "-ERR 'Invalid Publish Subject'|",
         ),
-        (&quiet("SUB > 1\r\nPUB foo..bar 0\r\n\r\n"), ""),
+        (&quiet("SUB foo.> 1\r\nPUB foo..bar 0\r\n\r\n"), ""),
         (&quiet("PUB a abc\r\n"), "(closed)"),
         (&quiet("PUB a -1\r\n"), "(closed)"),
         (&quiet("HPUB a 12 12\r\nNATS/1.0\r\n\r\n\r\n"), "(closed)"),
