@@ -32,7 +32,7 @@ const FILES: &[Exception] = &[
     Exception {
         file: "crates/pinnace-sync/src/client/compare.rs",
         function: "",
-        lines: 408,
+        lines: 411,
         reason: "the one code path, read from top to bottom",
     },
     Exception {

@@ -71,7 +71,7 @@ fn operations_are_answered_as_the_reference_answers() {
             "-ERR 'Invalid Publish Subject'|",
         ),
         (
-            &quiet(&format!("SUB > 1\r\nPUB a{} 0\r\n\r\n", ".a".repeat(128))),
+            &quiet(&format!("SUB a.> 1\r\nPUB a{} 0\r\n\r\n", ".a".repeat(128))),
             "-ERR 'Invalid Publish Subject'|",
         ),
         (&quiet("SUB foo.> 1\r\nPUB foo..bar 0\r\n\r\n"), ""),
