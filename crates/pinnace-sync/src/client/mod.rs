@@ -1,7 +1,7 @@
 //! The client's end of a mirror: finds out what the share lacks, and sends it.
 //!
-//! [`mirror`] runs sessions until it is done or stopped; a session ([`session`]) connects, learns what the server has, compares
-//! everything ([`scan`], [`compare`], [`content`]), and then either ends or goes on with what the watcher tells ([`live`]).
+//! [`mirror`] runs sessions until it is done or stopped; a session (`session`) connects, learns what the server has, compares
+//! everything (`scan`, `compare`, `content`), and then either ends or goes on with what the watcher tells (`live`).
 //!
 //! Invariant: nothing is taken for equal that was not compared, and nothing is removed that the guard has not let pass. Left to
 //! others: the transport, what people are shown, where things lie.

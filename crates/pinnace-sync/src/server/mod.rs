@@ -1,7 +1,7 @@
 //! The server's end of a mirror.
 //!
 //! A session's packs are staged in parallel beside the share, verified, and put into it by renames in the order of their
-//! numbers ([`jobs`], [`stage`], [`commit`]); [`share`] is what there is of one share, [`desk`] all shares and who has them.
+//! numbers (`jobs`, `stage`, `commit`); `share` is what there is of one share, `desk` all shares and who has them.
 //!
 //! Invariant: a peer's names go to the kernel one at a time, relative to a held directory. Left to others: transport and
 //! permissions; what a client should send.

@@ -151,7 +151,7 @@ pub enum Op<'a> {
     },
 }
 
-/// Tags of operations; [`DIR`] is no operation but a directory that is there.
+/// Tags of operations; `DIR` is no operation but a directory that is there.
 pub(super) const DIR: u8 = 0;
 const MKDIR: u8 = 1;
 const FILE: u8 = 2;
