@@ -30,30 +30,6 @@ const FILES: &[Exception] = &[
         reason: "every call with its document, and how calls are made",
     },
     Exception {
-        file: "crates/pinnace-sync/src/client/compare.rs",
-        function: "",
-        lines: 411,
-        reason: "the one code path, read from top to bottom",
-    },
-    Exception {
-        file: "crates/pinnace-sync/src/client/content.rs",
-        function: "",
-        lines: 494,
-        reason: "contents of every size and kind, with what is known of each; large files are the next to be split off",
-    },
-    Exception {
-        file: "crates/pinnace-sync/src/client/ledger.rs",
-        function: "",
-        lines: 577,
-        reason: "what is known and what is under way change together; what the server tells is the next to be split off",
-    },
-    Exception {
-        file: "crates/pinnace-sync/src/client/session.rs",
-        function: "",
-        lines: 626,
-        reason: "a session from its greeting to its end; connecting is the next to be split off",
-    },
-    Exception {
         file: "crates/pinnace-sync/src/server/commit.rs",
         function: "",
         lines: 645,

@@ -12,18 +12,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, Stat};
 use rustix::io::Errno;
 
+use super::content::is_racy;
 use super::packer::{Found, Packer};
+use super::rules::RULES;
 use super::scan::{Depth, Task};
-use super::{Mirror, Skip};
+use super::{Mirror, Skip, held};
 use crate::fs::{Attrs, attrs_digest, stat_at};
-use crate::index::{Index, Row};
+use crate::index::Row;
 use crate::meta::{ContentId, Fingerprint, Kind, Meta, of_stat};
 use crate::path;
-
-/// Name of the files with rules about what is left out.
-const RULES: &[u8] = b".pinnaceignore";
-/// Bytes of such a file.
-const RULES_BYTES_MAX: u64 = 1 << 20;
 
 /// An entry of a directory as it was seen.
 pub(super) struct Seen<'a> {
@@ -62,16 +59,17 @@ impl Mirror<'_> {
             Ok(Some(fd)) => fd,
             Ok(None) => return Vec::new(),
             Err(error) => {
-                self.skip(at, Skip::Unreadable(error));
+                self.unreadable(at, error);
                 return Vec::new();
             }
         };
+        // Watched before it is looked at: what changes in between is told, its own times too. One that was not watched
+        // until now may have entries that nobody told of, also if it is the same inode.
+        let was_watched = self.watch_dir(at, &fd);
         if let Err(error) = self.compare_own(packer, at, &fd) {
-            self.skip(at, Skip::Unreadable(error));
+            self.unreadable(at, error);
             return Vec::new();
         }
-        // One that was not watched until now may have entries that nobody told of, also if it is the same inode.
-        let was_watched = self.watch_dir(at, &fd);
         let depth = match depth {
             Depth::Own if was_watched => return Vec::new(),
             Depth::Own => Depth::All,
@@ -81,24 +79,32 @@ impl Mirror<'_> {
             Ok(tasks) => tasks,
             Err(error) => {
                 // What could not be listed may be there all the same.
-                self.skip(at, Skip::Unreadable(error));
+                self.unreadable(at, error);
                 Vec::new()
             }
         }
     }
 
-    /// Opens a directory of the source; `None` if it is not there any more, which its parent's turn will show.
+    /// Opens a directory of the source.
     fn open_dir(&self, at: &[u8]) -> Result<Option<OwnedFd>, Errno> {
-        let fd = match self.root.dir(at) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !at.is_empty() => return Ok(None),
-            fd => fd?,
-        };
+        let fd = self.root.dir(at)?;
         if rustix::fs::fstat(&fd)?.st_dev != self.device {
             self.skip(at, Skip::OtherFileSystem);
             return Ok(None);
         }
         self.unskip(at);
         Ok(Some(fd))
+    }
+
+    /// What was to be compared cannot be read. One that is not there any more is compared once more by its name: it may have
+    /// been moved, and then its rename takes along that it is still to be compared.
+    fn unreadable(&self, at: &[u8], error: Errno) {
+        if !at.is_empty() && matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
+            held(&self.unwatched).remove(at);
+            self.keep_mark(at);
+        } else {
+            self.skip(at, Skip::Unreadable(error));
+        }
     }
 
     /// Compares a directory itself.
@@ -108,16 +114,19 @@ impl Mirror<'_> {
             return Ok(());
         };
         let row = self.row(at);
-        if row.is_some_and(|row| row.meta.kind == Kind::Directory && row.print == print) {
+        let is_same =
+            |row: Row| row.meta.kind == Kind::Directory && row.print == print && !row.is_racy;
+        if row.is_some_and(is_same) {
             return Ok(());
         }
+        let is_racy = is_racy(print.ctime);
         let attrs = Attrs::read(fd)?.encode();
         meta.attrs = attrs_digest(&attrs);
         let found = Found {
             meta,
             print,
             is_linked: false,
-            is_racy: false,
+            is_racy,
         };
         match row.filter(|row| row.meta.kind == Kind::Directory) {
             None => {
@@ -126,9 +135,14 @@ impl Mirror<'_> {
                 }
                 packer.mkdir(at, &found, &attrs);
             }
-            Some(row) if row.meta == meta => self.note_print(at, print, false),
+            Some(row) if row.meta == meta => self.note_print(at, print, is_racy),
             Some(row) => {
-                let row = Row { meta, print, ..row };
+                let row = Row {
+                    meta,
+                    print,
+                    is_racy,
+                    ..row
+                };
                 packer.meta(at, &found, &attrs, row);
             }
         }
@@ -165,7 +179,8 @@ impl Mirror<'_> {
     ) -> Vec<Task> {
         let fd = match self.open_dir(at) {
             Ok(Some(fd)) => fd,
-            Ok(None) => {
+            Ok(None) => return Vec::new(),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !at.is_empty() => {
                 self.keep_marks(at, names);
                 return Vec::new();
             }
@@ -199,10 +214,10 @@ impl Mirror<'_> {
                 }
                 // A change of its entries is a change of the directory.
                 if let Err(error) = self.compare_own(packer, at, &fd) {
-                    self.skip(at, Skip::Unreadable(error));
+                    self.unreadable(at, error);
                 }
             }
-            Err(error) => self.skip(at, Skip::Unreadable(error)),
+            Err(error) => self.unreadable(at, error),
         }
         tasks
     }
@@ -210,13 +225,15 @@ impl Mirror<'_> {
     /// The directory that these names were told of is elsewhere by now. Its rename will be told too, and takes the names
     /// along; if it was deleted, that will be told.
     fn keep_marks(&self, at: &[u8], names: &[Vec<u8>]) {
-        if self
-            .row(at)
-            .is_some_and(|row| row.meta.kind == Kind::Directory)
-        {
-            for name in names {
-                self.again_later(path::join(at, name));
-            }
+        for name in names {
+            self.keep_mark(&path::join(at, name));
+        }
+    }
+
+    fn keep_mark(&self, at: &[u8]) {
+        let dir = self.row(path::split(at).0);
+        if dir.is_some_and(|row| row.meta.kind == Kind::Directory) {
+            self.again_later(at.to_vec());
         }
     }
 
@@ -365,44 +382,6 @@ impl Mirror<'_> {
         packer.rename(&from, print.inode, at, Fingerprint::UNKNOWN);
         self.filter.rename_dir(&from, at);
         self.row(at).is_some_and(|now| now.seq > row.seq)
-    }
-
-    /// What the server has of the same inode elsewhere.
-    pub(super) fn same_inode(&self, at: &[u8], print: Fingerprint) -> Vec<(Vec<u8>, Row)> {
-        let state = self.ledger.lock();
-        let nodes = state.index.with_inode(print.inode);
-        let nodes = nodes.filter(|node| *node != Index::ROOT);
-        let others = nodes.map(|node| (state.index.path(node), *state.index.row(node)));
-        others.filter(|(path, _)| path != at).collect()
-    }
-
-    /// Whether the source has this inode at a path.
-    pub(super) fn is_there(&self, at: &[u8], inode: u64) -> bool {
-        let stat = self.root.stat(at);
-        stat.is_ok_and(|stat| stat.st_ino == inode)
-    }
-
-    /// Reads the rules of a directory. Returns whether they have changed.
-    fn read_rules(&self, at: &[u8], fd: &OwnedFd, is_there: bool) -> bool {
-        let content = is_there.then(|| {
-            let file = crate::fs::open_file(fd.as_fd(), RULES)?;
-            let mut bytes = Vec::new();
-            crate::fs::read_exactly(&file, 0, RULES_BYTES_MAX as usize, &mut bytes)?;
-            Ok::<_, Errno>(bytes)
-        });
-        let content = match content.transpose() {
-            Ok(content) => content,
-            Err(error) => {
-                self.skip(&path::join(at, RULES), Skip::Unreadable(error));
-                return false;
-            }
-        };
-        let (changed, warnings) = self.filter.set_dir(at, content.as_deref());
-        for warning in warnings {
-            let at = path::join(at, RULES);
-            tracing::warn!(file = %path::show(&at), "{warning}");
-        }
-        changed
     }
 
     pub(super) fn content_of_link(target: &[u8]) -> ContentId {

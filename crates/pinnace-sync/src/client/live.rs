@@ -24,7 +24,7 @@ use crate::wire::FrameKind;
 const QUIET: Duration = Duration::from_millis(25);
 /// … or after so long at the latest.
 const WRITING_MAX: Duration = Duration::from_millis(500);
-/// How often directories are looked at that cannot be watched.
+/// How often is looked at what no event tells of: directories that cannot be watched, what the server could not take.
 const POLL: Duration = Duration::from_secs(10);
 /// How often everything is compared, for changes that nothing tells of.
 const SWEEP: Duration = Duration::from_secs(600);
@@ -36,6 +36,8 @@ struct Dirty {
     /// Files that are being written to: since when, and when they were last.
     writing: HashMap<Vec<u8>, (Instant, Instant)>,
     everything: bool,
+    /// What no event tells of is to be looked at now.
+    polls: bool,
     /// Questions whose moment has come: everything before it is in `paths`.
     due: Vec<Ask>,
     /// Questions that wait for their cookie.
@@ -55,15 +57,15 @@ impl Mirror<'_> {
             if now >= next_sweep {
                 (dirty.everything, next_sweep) = (true, now + SWEEP);
             }
+            if now >= next_poll || dirty.polls {
+                (dirty.polls, next_poll) = (true, now + POLL);
+                let refused = std::mem::take(&mut *held(&self.refused));
+                dirty.paths.extend(refused.into_keys());
+            }
             let mut tasks = self.due(&mut dirty, now);
-            if now >= next_poll {
-                next_poll = now + POLL;
-                let unwatched = held(&self.unwatched).clone();
-                tasks.extend(
-                    unwatched
-                        .into_iter()
-                        .map(|at| Task::dir(at, Depth::Entries)),
-                );
+            if std::mem::take(&mut dirty.polls) {
+                let unwatched = held(&self.unwatched).clone().into_iter();
+                tasks.extend(unwatched.map(|at| Task::dir(at, Depth::Entries)));
             }
             if !tasks.is_empty() {
                 self.scan(tasks, Way::Control);
@@ -80,6 +82,7 @@ impl Mirror<'_> {
 
     fn is_quiet(&self, dirty: &Dirty) -> bool {
         dirty.paths.is_empty()
+            && !dirty.polls
             && dirty.writing.is_empty()
             && held(&self.again).is_empty()
             && held(&self.later).is_empty()
@@ -121,14 +124,15 @@ impl Mirror<'_> {
         for due in held(&self.later).values() {
             until = until.min(*due);
         }
-        let has_due = !dirty.due.is_empty() || !dirty.paths.is_empty() || dirty.everything;
+        let is_dirty = !dirty.paths.is_empty() || dirty.everything || dirty.polls;
+        let has_due = !dirty.due.is_empty() || is_dirty;
         let was_settled = self.ledger.is_settled();
         let time = until.saturating_duration_since(Instant::now());
         self.ledger.wait_at_most(time, |state| {
             state.has_news()
                 || !held(&self.again).is_empty()
                 || (state.is_settled() != was_settled)
-                || (has_due && (was_settled || !dirty.paths.is_empty() || dirty.everything))
+                || (has_due && (was_settled || is_dirty))
         });
     }
 
@@ -152,6 +156,7 @@ impl Mirror<'_> {
             }
         }
         for ask in asks {
+            dirty.polls |= !held(&self.unwatched).is_empty() || !held(&self.refused).is_empty();
             if ask.what == Question::DeepDigest {
                 self.forget_prints();
                 dirty.everything = true;
@@ -169,6 +174,7 @@ impl Mirror<'_> {
     fn renamed(&self, dirty: &mut Dirty, from: Vec<u8>, to: Vec<u8>) {
         dirty.paths.extend(held(&self.again).drain());
         move_marks(dirty, &from, &to);
+        move_within(&mut held(&self.unwatched), &from, &to);
         let mut waiting = held(&self.later);
         let moved = waiting.extract_if(|path, _| path::is_within(path, &from));
         let moved: Vec<Vec<u8>> = moved.map(|(path, _)| path).collect();
@@ -237,6 +243,10 @@ impl Mirror<'_> {
     /// Answers what was asked, now that everything up to then is in the share.
     fn answer(&self, dirty: &mut Dirty) {
         for ask in std::mem::take(&mut dirty.due) {
+            if let Some(why) = self.why_refused() {
+                self.reply(&ask, Err(why));
+                continue;
+            }
             let seq = self.ledger.lock().committed;
             if self.ledger.lock().durable < seq {
                 self.send(Way::Control, FrameKind::Sync, &[]);
@@ -248,6 +258,15 @@ impl Mirror<'_> {
             };
             self.reply(&ask, Ok((seq, digest)));
         }
+    }
+
+    fn why_refused(&self) -> Option<String> {
+        let refused = held(&self.refused);
+        let (path, why) = refused.first_key_value()?;
+        let (count, path) = (refused.len(), path::show(path));
+        Some(format!(
+            "{count} entries could not be taken by the server, among them {path}: {why}"
+        ))
     }
 
     fn reply(&self, ask: &Ask, answer: Result<(u64, Option<String>), String>) {
@@ -285,12 +304,18 @@ impl Mirror<'_> {
     }
 }
 
+fn move_within(paths: &mut HashSet<Vec<u8>>, from: &[u8], to: &[u8]) {
+    let moved = paths.extract_if(|path| path::is_within(path, from));
+    let moved: Vec<Vec<u8>> = moved
+        .map(|path| [to, &path[from.len()..]].concat())
+        .collect();
+    paths.extend(moved);
+}
+
 /// What was to be compared beneath an entry goes along with it.
 fn move_marks(dirty: &mut Dirty, from: &[u8], to: &[u8]) {
     let moved = |path: &[u8]| [to, &path[from.len()..]].concat();
-    let paths = dirty.paths.extract_if(|path| path::is_within(path, from));
-    let paths: Vec<Vec<u8>> = paths.map(|path| moved(&path)).collect();
-    dirty.paths.extend(paths);
+    move_within(&mut dirty.paths, from, to);
     let writing = dirty
         .writing
         .extract_if(|path, _| path::is_within(path, from));

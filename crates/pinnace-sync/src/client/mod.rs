@@ -8,13 +8,22 @@
 
 mod compare;
 mod content;
+mod failures;
+mod greeting;
 mod guard;
+mod large;
 mod ledger;
+mod listen;
 mod live;
+mod names;
 mod outbox;
 mod packer;
+mod removing;
+mod rules;
 mod scan;
 mod session;
+mod skip;
+mod state;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -23,7 +32,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::Durability;
-use rustix::io::Errno;
 
 use crate::filter::{Filter, FilterError};
 use crate::fs::Root;
@@ -34,9 +42,11 @@ use crate::watch::{Watch, WatchError};
 use crate::wire::FrameKind;
 pub use guard::DeleteLimit;
 use guard::Guard;
-use ledger::{Effect, Ledger, Over};
+use ledger::{Ledger, Over};
 use outbox::{Outbox, Way};
 pub use session::mirror;
+use skip::Skip;
+use state::Effect;
 
 /// What to mirror, and how.
 #[derive(Clone, Debug)]
@@ -228,30 +238,6 @@ fn held<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why an entry is not mirrored.
-#[derive(Clone, Debug)]
-enum Skip {
-    Unreadable(Errno),
-    OtherFileSystem,
-    Kind,
-    Long,
-    Changing,
-    Failed(String),
-}
-
-impl Skip {
-    fn why(&self) -> String {
-        match self {
-            Self::Unreadable(error) => std::io::Error::from(*error).to_string(),
-            Self::OtherFileSystem => "it is on another file system".to_owned(),
-            Self::Kind => "devices, sockets and FIFOs are not mirrored".to_owned(),
-            Self::Long => "its path has more than 4095 bytes".to_owned(),
-            Self::Changing => "it changes while it is read".to_owned(),
-            Self::Failed(why) => format!("the server cannot take it: {why}"),
-        }
-    }
-}
-
 /// How long a file that changed while it was read is left alone.
 const LATER: Duration = Duration::from_millis(50);
 
@@ -274,6 +260,8 @@ struct Mirror<'a> {
     gone: Mutex<Vec<Vec<u8>>>,
     skipped: Mutex<BTreeMap<Vec<u8>, String>>,
     unwatched: Mutex<HashSet<Vec<u8>>>,
+    /// What the server could not take, and why; tried again now and then.
+    refused: Mutex<BTreeMap<Vec<u8>, String>>,
     sizes: Mutex<HashSet<u64>>,
     /// Files with several names that are being compared, by their inodes, and by which name.
     claimed: Mutex<HashMap<u64, Vec<u8>>>,
@@ -297,7 +285,7 @@ impl Mirror<'_> {
             .fetch_add(effects.len() as u64, Ordering::Relaxed);
         for effect in effects {
             let (what, path, from) = match effect {
-                Effect::Put { path, .. } => ("put", path, None),
+                Effect::Put { path, .. } | Effect::Link { path, .. } => ("put", path, None),
                 Effect::Rename { from, to, .. } => ("rename", to, Some(from.as_slice())),
                 Effect::Exchange { a, b } => ("rename", &b.0, Some(a.0.as_slice())),
                 Effect::Remove { path } => ("remove", path, None),
@@ -340,6 +328,15 @@ impl Mirror<'_> {
         }
     }
 
+    /// What is gone is not left out any more.
+    fn unskip_beneath(&self, at: &[u8]) {
+        held(&self.refused).retain(|path, _| !path::is_within(path, at));
+        let mut skipped = held(&self.skipped);
+        if !skipped.is_empty() {
+            skipped.retain(|path, _| !path::is_within(path, at));
+        }
+    }
+
     /// Watches a directory before it is listed. Whether it was watched already, so that events tell what happens in it;
     /// also if it cannot be, and is looked at now and then.
     fn watch_dir(&self, at: &[u8], fd: &std::os::fd::OwnedFd) -> bool {
@@ -360,6 +357,11 @@ impl Mirror<'_> {
             Ok(id) => {
                 held(&self.unwatched).remove(at);
                 before == Some(id)
+            }
+            // The tree is being moved about: once more when that has been told.
+            Err(WatchError::NoParent) if !held(&self.unwatched).contains(dir) => {
+                self.again_later(at.to_vec());
+                false
             }
             Err(error) => {
                 if matches!(error, WatchError::Limit { .. }) && held(&self.unwatched).is_empty() {

@@ -4,8 +4,8 @@
 //! another meanwhile, nothing of it is sent and its paths are compared again. Left to others: finding changes.
 
 use super::Mirror;
-use super::ledger::Effect;
 use super::outbox::Way;
+use super::state::Effect;
 use crate::chunk::Recipe;
 use crate::index::Row;
 use crate::meta::{ContentId, Fingerprint, Meta};
@@ -184,7 +184,11 @@ impl<'a> Packer<'a> {
         let dir = self.dir(dir);
         let place = Place { dir, name };
         self.builder.push(&Op::Link { at: place, target });
-        self.put(at, found.row(content), None);
+        self.effects.push(Effect::Link {
+            path: at.to_vec(),
+            row: found.row(content),
+            target: target.to_vec(),
+        });
         // What comes after it in this pack may stand for the same file.
         self.send();
     }

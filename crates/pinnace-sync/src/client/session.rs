@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::sync::{Attach, ClientState, Durability, Hello, Phase, Refused, Welcome};
+use pinnace_proto::sync::{ClientState, Durability, Hello, Phase, Refused};
 
+use super::greeting::{attach, greet, is_near, learn};
 use super::guard::{Guard, identity};
 use super::ledger::{Ledger, Over};
 use super::outbox::{Outbox, Way};
-use super::packer::Packer;
 use super::scan::{Depth, Task};
 use super::{
     Connect, ConnectError, Mirror, MirrorError, Outcome, Settings, Skip, Stop, Tell, Told, held,
@@ -24,22 +24,18 @@ use crate::chunk::CHUNKING_VERSION;
 use crate::filter::Filter;
 use crate::fs::Root;
 use crate::ids::{hex, random};
-use crate::index::{Change, Index, Loaded, NodeId, Store};
+use crate::index::{Change, Loaded, Store};
 use crate::path;
-use crate::server::{Failure, FailureCode, Link};
+use crate::server::{Failure, FailureCode};
 use crate::watch::Watch;
-use crate::wire::{FrameError, FrameKind, WireError, read_frame, read_rows, write_frame};
+use crate::wire::{FrameError, FrameKind};
 
-/// How often something is said when there is nothing to say.
-const PING: Duration = Duration::from_secs(5);
 /// The longest pause between two tries to connect.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How often client and server may disagree in a row.
 const RESYNCS_MAX: u32 = 3;
 /// How long one that shall end by itself looks for a server that went away.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A server that answers this quickly is so near that compressing does not pay.
-const NEAR: Duration = Duration::from_millis(2);
 
 /// Mirrors until both are equal, or for ever.
 ///
@@ -246,6 +242,7 @@ fn run(
         gone: Mutex::default(),
         skipped: Mutex::default(),
         unwatched: Mutex::default(),
+        refused: Mutex::default(),
         sizes: Mutex::new(sizes),
         claimed: Mutex::default(),
         streams: AtomicU64::new(1),
@@ -282,82 +279,6 @@ fn unhex(text: &str) -> [u8; 16] {
     bytes
 }
 
-fn greet(link: &mut Link, hello: &Hello) -> Result<Result<Welcome, Refused>, FrameError> {
-    let json = serde_json::to_vec(hello).unwrap_or_default();
-    write_frame(&mut link.writer, FrameKind::Hello, &[&json])?;
-    let mut body = Vec::new();
-    let broken = |_| WireError::Value("a document does not fit its schema");
-    match read_frame(&mut link.reader, &mut body)? {
-        FrameKind::Welcome => Ok(Ok(serde_json::from_slice(&body).map_err(broken)?)),
-        FrameKind::Refused => Ok(Err(serde_json::from_slice(&body).map_err(broken)?)),
-        _ => Err(WireError::Value("no greeting").into()),
-    }
-}
-
-/// Takes what the server has that is not known here.
-fn learn(link: &mut Link, ledger: &Ledger, welcome: &Welcome) -> Result<(), FrameError> {
-    let (mut body, mut seen) = (Vec::new(), Vec::new());
-    loop {
-        match read_frame(&mut link.reader, &mut body)? {
-            FrameKind::Rows => {
-                let mut state = ledger.lock();
-                let mut changes = Vec::new();
-                read_rows(&body, |path, facts| {
-                    seen.extend(state.take_row(path, facts, &mut changes));
-                })?;
-                state.log(&changes);
-            }
-            FrameKind::RowsEnd => break,
-            _ => return Err(WireError::Value("rows were expected").into()),
-        }
-    }
-    let mut state = ledger.lock();
-    let state = &mut *state;
-    if welcome.whole {
-        seen.sort_unstable();
-        let rest = state
-            .index
-            .walk()
-            .filter(|node| seen.binary_search(node).is_err());
-        let rest: Vec<NodeId> = rest.filter(|node| *node != Index::ROOT).collect();
-        let mut changes = Vec::new();
-        for node in rest {
-            if state.index.contains(node) {
-                state.index.remove(node);
-                changes.push(Change::Remove { id: node, seq: 0 });
-            }
-        }
-        state.log(&changes);
-    }
-    state.marks.seq = welcome.seq;
-    state.log(&[Change::Marks(state.marks.clone())]);
-    Ok(())
-}
-
-fn is_near(link: &mut Link) -> Result<bool, FrameError> {
-    let began = Instant::now();
-    write_frame(&mut link.writer, FrameKind::Ping, &[])?;
-    match read_frame(&mut link.reader, &mut Vec::new())? {
-        FrameKind::Pong => Ok(began.elapsed() < NEAR),
-        _ => Err(WireError::Value("an answer was expected").into()),
-    }
-}
-
-fn attach(connect: &dyn Connect, welcome: &Welcome) -> Result<Link, MirrorError> {
-    let mut link = connect.connect()?;
-    let attach = Attach {
-        v: DOCUMENT_VERSION,
-        token: welcome.token.clone(),
-    };
-    let json = serde_json::to_vec(&attach).unwrap_or_default();
-    let sent = write_frame(&mut link.writer, FrameKind::Attach, &[&json]);
-    sent.map_err(|error| ConnectError {
-        detail: error.to_string(),
-        is_final: false,
-    })?;
-    Ok(link)
-}
-
 /// Sizes of large files that the server has.
 fn sizes(ledger: &Ledger) -> std::collections::HashSet<u64> {
     let state = ledger.lock();
@@ -369,78 +290,6 @@ fn sizes(ledger: &Ledger) -> std::collections::HashSet<u64> {
 }
 
 impl Mirror<'_> {
-    /// Listens to the server until the session is over.
-    fn listen(&self, reader: &mut dyn Read) {
-        let mut reader = reader;
-        let mut body = Vec::new();
-        let over = loop {
-            match read_frame(&mut reader, &mut body) {
-                Ok(FrameKind::Refused) => {
-                    let refused = serde_json::from_slice::<Refused>(&body);
-                    let (code, detail) = refused.map_or_else(
-                        |error| ("protocol".to_owned(), error.to_string()),
-                        |refused| (refused.code, refused.detail),
-                    );
-                    break Over::Refused { code, detail };
-                }
-                Ok(kind) => {
-                    if let Err(error) = self.hear(kind, &body) {
-                        break Over::Lost(error.to_string());
-                    }
-                }
-                Err(error) => break Over::Lost(error.to_string()),
-            }
-        };
-        self.ledger.end(over);
-    }
-
-    fn hear(&self, kind: FrameKind, body: &[u8]) -> Result<(), WireError> {
-        let number = || body.try_into().map(u64::from_le_bytes);
-        let broken = WireError::Value("a number has eight bytes");
-        match kind {
-            FrameKind::Committed => self.ledger.committed(number().map_err(|_| broken)?),
-            FrameKind::Durable => self.ledger.durable(number().map_err(|_| broken)?),
-            FrameKind::Failed => {
-                let (seq, rest) = body.split_first_chunk().ok_or(broken)?;
-                let (code, detail) = rest.split_first().ok_or(broken)?;
-                let code = FailureCode::from_number(*code).ok_or(broken)?;
-                let detail = String::from_utf8_lossy(detail).into_owned();
-                let failure = Failure { code, detail };
-                self.ledger.failed(u64::from_le_bytes(*seq), failure);
-            }
-            FrameKind::Rows => {
-                let mut paths = Vec::new();
-                {
-                    let mut state = self.ledger.lock();
-                    let mut changes = Vec::new();
-                    read_rows(body, |path, facts| {
-                        state.take_row(path, facts, &mut changes);
-                        paths.push(path.to_vec());
-                    })?;
-                    state.log(&changes);
-                }
-                self.again(paths);
-            }
-            FrameKind::Ask => {
-                let ask = serde_json::from_slice(body)
-                    .map_err(|_| WireError::Value("a question does not fit its schema"))?;
-                self.ledger.asked(ask);
-            }
-            FrameKind::Pong => {}
-            _ => return Err(WireError::Value("a frame that has no place here")),
-        }
-        Ok(())
-    }
-
-    fn ping(&self) {
-        while !self.is_over() {
-            self.ledger.wait_at_most(PING, |_| false);
-            if !self.is_over() {
-                self.send(Way::Control, FrameKind::Ping, &[]);
-            }
-        }
-    }
-
     fn work(&self, own_identity: (u64, u64), received: &AtomicU64) -> Result<Ended, MirrorError> {
         self.state(Phase::Scanning, None);
         self.scan(vec![Task::dir(Vec::new(), Depth::All)], Way::Bulk);
@@ -519,66 +368,13 @@ impl Mirror<'_> {
         for trouble in self.ledger.troubles() {
             match trouble.failure.code {
                 FailureCode::Base | FailureCode::Content => self.again(vec![trouble.path]),
-                _ => self.skip(&trouble.path, Skip::Failed(trouble.failure.detail)),
+                _ => {
+                    let Failure { detail, .. } = trouble.failure;
+                    held(&self.refused).insert(trouble.path.clone(), detail.clone());
+                    self.skip(&trouble.path, Skip::Failed(detail));
+                }
             }
         }
-    }
-
-    /// Removes from the share what is gone from the source, if that is believed.
-    pub(super) fn remove_gone(&self) -> Result<(), MirrorError> {
-        let mut paths = std::mem::take(&mut *held(&self.gone));
-        paths.sort_unstable();
-        paths.dedup();
-        // What lies beneath another that goes, goes with it; what is there after all stays.
-        let mut gone: Vec<Vec<u8>> = Vec::new();
-        for path in paths {
-            let is_covered = gone
-                .last()
-                .is_some_and(|above| path::is_within(&path, above));
-            if is_covered || self.is_over() {
-                continue;
-            }
-            let is_dir = rustix::fs::FileType::Directory;
-            let stays = self.root.stat(&path).is_ok_and(|stat| {
-                let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
-                crate::Kind::from_file_type(kind).is_some()
-                    && !self.filter.is_excluded_with_parents(&path, kind == is_dir)
-            });
-            if stays {
-                self.again(vec![path]);
-            } else {
-                gone.push(path);
-            }
-        }
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let is_root_there = rustix::fs::stat(&self.settings.root).is_ok_and(|stat| {
-            rustix::fs::fstat(&self.root).is_ok_and(|own| own.st_ino == stat.st_ino)
-        });
-        let (count, entries) = {
-            let state = self.ledger.lock();
-            let nodes = gone.iter().filter_map(|path| state.index.find(path));
-            let count = nodes.map(|node| 1 + state.index.count_beneath(node) as u64);
-            (count.sum(), state.index.len() as u64)
-        };
-        let judged = match is_root_there {
-            true => held(&self.guard).judge(count, entries, Instant::now()),
-            false => Err("the source is gone or was replaced; nothing was deleted".to_owned()),
-        };
-        if let Err(why) = judged {
-            self.state(Phase::Halted, Some(why.clone()));
-            return Err(MirrorError::Halted(why));
-        }
-        let mut packer = Packer::new(self, Way::Control);
-        // From the end, so that a rename that came meanwhile loses nothing it needs.
-        for path in gone.iter().rev() {
-            if self.ledger.lock().index.find(path).is_some() {
-                packer.remove(path);
-            }
-        }
-        packer.send();
-        Ok(())
     }
 
     /// Tells the server how things are.

@@ -1,13 +1,19 @@
 //! Random histories: whatever happened to a source, the share is equal afterwards.
+//!
+//! `PROPTEST_CASES=5000 cargo nextest run -p pinnace-sync histories` runs more of each.
 
+use std::time::{Duration, Instant};
+
+use pinnace_sync::server::DeskError;
 use proptest::prelude::*;
 
 use crate::pair::Pair;
 use crate::story::{Step, apply, step};
 
 fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {
-        cases: count,
+        cases: asked.and_then(|asked| asked.parse().ok()).unwrap_or(count),
         max_shrink_iters: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -15,7 +21,7 @@ fn cases(count: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn a_share_is_equal_after_each_run(steps in prop::collection::vec(step(), 1..30)) {
@@ -28,6 +34,37 @@ proptest! {
                 }
                 step => apply(&pair.source(), step, seed),
             }
+        }
+    }
+
+    #[test]
+    fn a_share_follows_what_happens_without_a_pause(steps in prop::collection::vec(step(), 1..40)) {
+        let pair = Pair::new();
+        let live = pair.live(pair.settings());
+        live.wait_for("synced");
+        for (seed, step) in steps.iter().chain([&Step::Sync]).enumerate() {
+            match step {
+                Step::Sync => {
+                    wait(&pair);
+                    pair.assert_equal();
+                }
+                step => apply(&pair.source(), step, seed),
+            }
+        }
+    }
+}
+
+/// Waits until all that has happened is in the share. A client that has to ask anew what the server has is not there
+/// for a moment.
+fn wait(pair: &Pair) {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match pair.shares.wait("s") {
+            Ok(_) => return,
+            Err(DeskError::Gone(_) | DeskError::NoWriter(_)) if Instant::now() < until => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
         }
     }
 }

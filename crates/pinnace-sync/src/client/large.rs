@@ -1,0 +1,242 @@
+//! Files that go out in pieces while they are read, and what is known of the server's content they are made of.
+//!
+//! Invariant: a piece refers only to a content that the server had when its pieces began, by its id. Left to others: small
+//! files and what stands around (`content`).
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::compare::Seen;
+use super::content::is_racy;
+use super::outbox::Way;
+use super::packer::Packer;
+use super::{Mirror, Skip};
+use crate::chunk::{Chunk, ChunkId, Cutter, Recipe, WHOLE_BYTES_MAX};
+use crate::fs::{Attrs, attrs_digest, open_file};
+use crate::index::Row;
+use crate::meta::ContentId;
+use crate::wire::{FrameKind, Piece, Step};
+
+/// Bytes of one piece.
+const PIECE_BYTES: usize = 256 << 10;
+/// Steps of one piece.
+const PIECE_STEPS: usize = 4096;
+
+/// A content that the server has, and the chunks of it by their ids.
+pub(super) struct Base {
+    pub(super) path: Vec<u8>,
+    pub(super) content: ContentId,
+    recipe: Recipe,
+    places: HashMap<ChunkId, u32>,
+}
+
+impl Base {
+    fn new(path: Vec<u8>, content: ContentId, recipe: Recipe) -> Self {
+        let places = recipe.chunks.iter().enumerate();
+        let places = places
+            .map(|(place, chunk)| (chunk.id, place as u32))
+            .collect();
+        Self {
+            path,
+            content,
+            recipe,
+            places,
+        }
+    }
+
+    /// The step that makes a chunk, if the server has it.
+    pub(super) fn step(&self, chunk: &Chunk, steps: &mut Vec<Step>) -> bool {
+        let next = match steps.last() {
+            Some(Step::Copy { first, count }) => Some(first + count),
+            _ => None,
+        };
+        // Chunks that follow each other there too are one step.
+        let follows = next.filter(|next| self.recipe.chunks.get(*next as usize) == Some(chunk));
+        if follows.is_some()
+            && let Some(Step::Copy { count, .. }) = steps.last_mut()
+        {
+            *count += 1;
+            return true;
+        }
+        let place = self.places.get(&chunk.id).copied();
+        let place = place.filter(|place| self.recipe.chunks[*place as usize].bytes == chunk.bytes);
+        if let Some(first) = place {
+            steps.push(Step::Copy { first, count: 1 });
+        }
+        place.is_some()
+    }
+}
+
+impl Mirror<'_> {
+    /// A content that the server has and of which this one may be made.
+    pub(super) fn base(
+        &self,
+        seen: &Seen<'_>,
+        row: Option<Row>,
+        content: Option<&ContentId>,
+    ) -> Option<Base> {
+        let state = self.ledger.lock();
+        let same = content.and_then(|content| state.index.with_content(content));
+        let (path, row) = match same {
+            Some(node) => (state.index.path(node), *state.index.row(node)),
+            None => (seen.at.clone(), row?),
+        };
+        let recipe = state.store.recipe(row.recipe?).ok()?;
+        drop(state);
+        Some(Base::new(path, row.content, recipe))
+    }
+
+    /// Compares a file that is sent in pieces.
+    pub(super) fn compare_large(
+        &self,
+        packer: &mut Packer<'_>,
+        seen: &Seen<'_>,
+        row: Option<Row>,
+    ) -> Result<(), Errno> {
+        let file = match open_file(seen.dir, seen.name) {
+            Err(Errno::NOENT | Errno::LOOP) => return self.later(seen),
+            file => file?,
+        };
+        let Some((mut meta, print)) = self.stat_file(&file)? else {
+            return self.later(seen);
+        };
+        if meta.size < WHOLE_BYTES_MAX {
+            return self.later(seen);
+        }
+        let attrs = Attrs::read(&file)?.encode();
+        meta.attrs = attrs_digest(&attrs);
+        let mut now = seen.found(meta.attrs, is_racy(print.ctime));
+        (now.meta, now.print) = (meta, print);
+        let is_copy = row.is_none() && self.has_size(meta.size);
+        let known = match row {
+            Some(_) => row.map(|row| row.content),
+            None if is_copy => Some(content_of(Cutter::new(&file, meta.size, seen.has_holes))?),
+            None => None,
+        };
+        let base = self.base(seen, row, known.as_ref());
+        let mut stream = Stream::new(self, base);
+        let cutter = Cutter::new(&file, meta.size, seen.has_holes);
+        let read = self.read_into(&mut stream, cutter);
+        if self.is_over() {
+            return Ok(());
+        }
+        match read {
+            Ok(()) => {}
+            // It became shorter meanwhile; what was sent of it goes with the session.
+            Err(Errno::NODATA) => {
+                self.skip(&seen.at, Skip::Changing);
+                return self.later(seen);
+            }
+            Err(error) => return Err(error),
+        }
+        let is_stable = self
+            .stat_file(&file)?
+            .is_some_and(|(after, print)| print == now.print && after.size == meta.size);
+        if !is_stable {
+            now.is_racy = true;
+            self.again_later(seen.at.clone());
+        }
+        let content = stream.recipe.content_id();
+        let is_sent = !self.has_content(packer, seen, row, (&now, &attrs, content));
+        if is_sent {
+            // The last piece goes out even when it is the first and nothing in it is new: a copy is made of it.
+            stream.send();
+            packer.send();
+            packer.streamed(
+                &seen.at,
+                &now,
+                &attrs,
+                stream.number,
+                (content, stream.recipe),
+            );
+        }
+        self.look_at_other_names(seen, is_sent);
+        Ok(())
+    }
+
+    /// Reads a file through and sends what is new of it, until the session ends.
+    fn read_into(
+        &self,
+        stream: &mut Stream<'_>,
+        mut cutter: Cutter<&OwnedFd>,
+    ) -> Result<(), Errno> {
+        while !self.is_over() {
+            let Some((chunk, bytes)) = cutter.next_chunk()? else {
+                break;
+            };
+            stream.take(&chunk, bytes);
+        }
+        Ok(())
+    }
+}
+
+fn content_of(mut cutter: Cutter<&OwnedFd>) -> Result<ContentId, Errno> {
+    let mut recipe = Recipe::default();
+    while let Some((chunk, _)) = cutter.next_chunk()? {
+        recipe.chunks.push(chunk);
+    }
+    Ok(recipe.content_id())
+}
+
+/// A file going out in pieces. What is equal to the server's content at first is only counted, so that a file that has
+/// not changed sends nothing at all.
+struct Stream<'a> {
+    mirror: &'a Mirror<'a>,
+    base: Option<Base>,
+    number: u64,
+    has_begun: bool,
+    steps: Vec<Step>,
+    new: Vec<u8>,
+    recipe: Recipe,
+}
+
+impl<'a> Stream<'a> {
+    fn new(mirror: &'a Mirror<'a>, base: Option<Base>) -> Self {
+        Self {
+            mirror,
+            base,
+            number: mirror.next_stream(),
+            has_begun: false,
+            steps: Vec::new(),
+            new: Vec::new(),
+            recipe: Recipe::default(),
+        }
+    }
+
+    fn take(&mut self, chunk: &Chunk, bytes: &[u8]) {
+        self.recipe.chunks.push(*chunk);
+        if chunk.id == ChunkId::HOLE {
+            self.steps.push(Step::Hole(chunk.bytes));
+        } else if !self
+            .base
+            .as_ref()
+            .is_some_and(|base| base.step(chunk, &mut self.steps))
+        {
+            self.steps.push(Step::New(chunk.bytes));
+            self.new.extend_from_slice(bytes);
+        }
+        if self.new.len() >= PIECE_BYTES || self.steps.len() >= PIECE_STEPS {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let base = self.base.as_ref();
+        let base = base.map(|base| (base.path.as_slice(), base.content));
+        let piece = Piece {
+            stream: self.number,
+            begin: (!self.has_begun).then_some(base),
+            steps: std::mem::take(&mut self.steps),
+            bytes: &[],
+        };
+        let head = piece.head();
+        if !self.mirror.settings.dry_run {
+            self.mirror
+                .send(Way::Bulk, FrameKind::Piece, &[&head, &self.new]);
+        }
+        self.new.clear();
+        self.has_begun = true;
+    }
+}
