@@ -44,7 +44,7 @@ const FILES: &[Exception] = &[
     Exception {
         file: "crates/pinnace-sync/src/server/session.rs",
         function: "",
-        lines: 443,
+        lines: 441,
         reason: "a session from its greeting to its end",
     },
     Exception {
@@ -114,7 +114,7 @@ const FUNCTIONS: &[Exception] = &[
     Exception {
         file: "crates/pinnace-sync/src/client/session.rs",
         function: "run",
-        lines: 118,
+        lines: 99,
         reason: "puts a session together; to be split with its file",
     },
     Exception {

@@ -21,7 +21,7 @@ use crate::meta::{ContentId, Fingerprint, Kind, Meta, Stamp, of_stat};
 use crate::wire::Step;
 
 /// Files up to this size are read whole and sent in a pack.
-const PACKED_BYTES_MAX: u64 = 1 << 20;
+pub(super) const PACKED_BYTES_MAX: u64 = 1 << 20;
 /// How often a file is read again that changes while it is read.
 const READS_MAX: usize = 3;
 /// What changed less than this before it was read may have changed again without its times telling, nanoseconds.

@@ -1,6 +1,6 @@
-//! The beginning of a session: who is there, what the server has, how far away it is, and the second connection.
+//! How a session begins: the greeting, what the server has that is not known here, the second connection.
 //!
-//! Invariant: what was learned is in the log before anything is compared. Left to others: connecting, comparing.
+//! Left to others: what the session does.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,65 @@ use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::sync::{Attach, Hello, Refused, Welcome};
 
 use super::ledger::Ledger;
-use super::{Connect, ConnectError, MirrorError};
-use crate::index::{Change, Index, NodeId};
+use super::session::Ended;
+use super::{Connect, ConnectError, MirrorError, Settings};
+use crate::chunk::CHUNKING_VERSION;
+use crate::ids::hex;
+use crate::index::{Change, Index, Marks, NodeId};
 use crate::server::Link;
 use crate::wire::{FrameError, FrameKind, WireError, read_frame, read_rows, write_frame};
 
 /// A server that answers this quickly is so near that compressing does not pay.
 const NEAR: Duration = Duration::from_millis(2);
+/// What a server may say before it answers for the first time.
+const EARLY_MAX: usize = 100;
 
+/// What came before it could be heard.
+pub(super) type Frames = Vec<(FrameKind, Vec<u8>)>;
+
+/// What a client says first.
+pub(super) fn hello(settings: &Settings, replica: &str, marks: &Marks, forget: bool) -> Hello {
+    Hello {
+        v: DOCUMENT_VERSION,
+        share: settings.share.clone(),
+        name: settings.name.clone(),
+        replica: replica.to_owned(),
+        lineage: if forget {
+            String::new()
+        } else {
+            hex(&marks.lineage)
+        },
+        seq: marks.seq,
+        durability: settings.durability,
+        chunking: CHUNKING_VERSION,
+        only_looks: settings.dry_run,
+        recheck: forget,
+    }
+}
+
+/// What a connection that broke before the session began means.
+pub(super) fn unbegun(error: &FrameError) -> Result<Ended, MirrorError> {
+    let detail = error.to_string();
+    match error {
+        FrameError::Wire(_) => Err(MirrorError::Connect(ConnectError {
+            detail,
+            is_final: true,
+        })),
+        _ => Ok(Ended::Unbegun(detail)),
+    }
+}
+
+/// The bytes of hexadecimal digits.
+pub(super) fn unhex(text: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).unwrap_or("0");
+        *byte = u8::from_str_radix(digits, 16).unwrap_or(0);
+    }
+    bytes
+}
+
+/// Greets the server.
 pub(super) fn greet(
     link: &mut Link,
     hello: &Hello,
@@ -71,16 +122,22 @@ pub(super) fn learn(link: &mut Link, ledger: &Ledger, welcome: &Welcome) -> Resu
     Ok(())
 }
 
-pub(super) fn is_near(link: &mut Link) -> Result<bool, FrameError> {
-    let began = Instant::now();
+/// Whether the server answers quickly, and what it said before it did: a sync of earlier changes, a question.
+pub(super) fn is_near(link: &mut Link) -> Result<(bool, Frames), FrameError> {
+    let (began, mut early) = (Instant::now(), Vec::new());
     write_frame(&mut link.writer, FrameKind::Ping, &[])?;
-    match read_frame(&mut link.reader, &mut Vec::new())? {
-        FrameKind::Pong => Ok(began.elapsed() < NEAR),
-        _ => Err(WireError::Value("an answer was expected").into()),
+    loop {
+        let mut body = Vec::new();
+        match read_frame(&mut link.reader, &mut body)? {
+            FrameKind::Pong => return Ok((began.elapsed() < NEAR, early)),
+            kind if early.len() < EARLY_MAX => early.push((kind, body)),
+            _ => return Err(WireError::Value("an answer was expected").into()),
+        }
     }
 }
 
-pub(super) fn attach(connect: &dyn Connect, welcome: &Welcome) -> Result<Link, MirrorError> {
+/// Makes the session's second connection.
+pub(super) fn attach(connect: &dyn Connect, welcome: &Welcome) -> Result<Link, ConnectError> {
     let mut link = connect.connect()?;
     let attach = Attach {
         v: DOCUMENT_VERSION,

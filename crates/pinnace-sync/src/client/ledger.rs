@@ -6,12 +6,14 @@
 //! Left to others: what a change does (`state`), what comes of one that failed (`failures`), deciding on changes (`compare`),
 //! sending them (`outbox`).
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::Ask;
 
+use super::content::PACKED_BYTES_MAX;
 use super::failures::Trouble;
 use super::state::{Effect, State};
 use crate::index::{Index, Marks, Removals, Row, Store};
@@ -223,5 +225,13 @@ impl Ledger {
                 .checkpoint(&mut state.index, &state.marks, &Removals::new());
             state.note_log(kept);
         }
+    }
+
+    /// Sizes of large files that the server has.
+    pub(super) fn large_sizes(&self) -> HashSet<u64> {
+        let state = self.lock();
+        let nodes = state.index.walk();
+        let sizes = nodes.map(|node| state.index.row(node).meta.size);
+        sizes.filter(|size| *size > PACKED_BYTES_MAX).collect()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pinnace_proto::sync::Refused;
 
 use super::Mirror;
+use super::greeting::Frames;
 use super::ledger::Over;
 use super::outbox::Way;
 use crate::server::{Failure, FailureCode};
@@ -17,12 +18,19 @@ use crate::wire::{FrameKind, WireError, read_frame, read_rows};
 const PING: Duration = Duration::from_secs(5);
 
 impl Mirror<'_> {
-    /// Listens to the server until the session is over.
-    pub(super) fn listen(&self, reader: &mut dyn Read) {
-        let mut reader = reader;
+    /// Listens to the server until the session is over, first to what it has said already.
+    pub(super) fn listen(&self, early: Frames, reader: &mut dyn Read) {
+        let (mut reader, mut early) = (reader, early.into_iter());
         let mut body = Vec::new();
         let over = loop {
-            match read_frame(&mut reader, &mut body) {
+            let heard = match early.next() {
+                Some((kind, bytes)) => {
+                    body = bytes;
+                    Ok(kind)
+                }
+                None => read_frame(&mut reader, &mut body),
+            };
+            match heard {
                 Ok(FrameKind::Refused) => {
                     let refused = serde_json::from_slice::<Refused>(&body);
                     let (code, detail) = refused.map_or_else(

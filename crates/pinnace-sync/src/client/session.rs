@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::sync::{ClientState, Durability, Hello, Phase, Refused};
+use pinnace_proto::sync::{ClientState, Durability, Phase, Refused};
 
-use super::greeting::{attach, greet, is_near, learn};
+use super::greeting::{attach, greet, hello, is_near, learn, unbegun, unhex};
 use super::guard::{Guard, identity};
 use super::ledger::{Ledger, Over};
 use super::outbox::{Outbox, Way};
@@ -20,15 +19,14 @@ use super::scan::{Depth, Task};
 use super::{
     Connect, ConnectError, Mirror, MirrorError, Outcome, Settings, Skip, Stop, Tell, Told, held,
 };
-use crate::chunk::CHUNKING_VERSION;
 use crate::filter::Filter;
 use crate::fs::Root;
 use crate::ids::{hex, random};
 use crate::index::{Change, Loaded, Store};
 use crate::path;
 use crate::server::{Failure, FailureCode};
-use crate::watch::Watch;
-use crate::wire::{FrameError, FrameKind};
+use crate::watch::{Watch, WatchError};
+use crate::wire::FrameKind;
 
 /// The longest pause between two tries to connect.
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -84,6 +82,10 @@ pub fn mirror(
                 (lost_at, tries, resyncs) = (Some(Instant::now()), 0, 0);
                 why
             }
+            Ok(Ended::Unbegun(why)) => {
+                lost_at.get_or_insert_with(Instant::now);
+                why
+            }
             Err(MirrorError::Connect(ConnectError {
                 detail,
                 is_final: false,
@@ -130,6 +132,8 @@ fn replica(settings: &Settings) -> std::io::Result<String> {
 pub(super) enum Ended {
     Done(Outcome),
     Over(Over),
+    /// There is a server, and it was lost before the session began.
+    Unbegun(String),
 }
 
 struct CountedReader(Box<dyn Read + Send>, Arc<AtomicU64>);
@@ -167,22 +171,7 @@ fn run(
         .marks
         .root_identity
         .is_some_and(|known| known != own_identity);
-    let hello = Hello {
-        v: DOCUMENT_VERSION,
-        share: settings.share.clone(),
-        name: settings.name.clone(),
-        replica: replica.to_owned(),
-        lineage: if forget {
-            String::new()
-        } else {
-            hex(&loaded.marks.lineage)
-        },
-        seq: loaded.marks.seq,
-        durability: settings.durability,
-        chunking: CHUNKING_VERSION,
-        only_looks: settings.dry_run,
-        recheck: forget,
-    };
+    let hello = hello(settings, replica, &loaded.marks, forget);
     let mut link = connect.connect()?;
     let received = Arc::new(AtomicU64::new(0));
     link.reader = Box::new(CountedReader(link.reader, received.clone()));
@@ -194,7 +183,7 @@ fn run(
         Ok(Err(Refused { code, detail })) => {
             return Ok(Ended::Over(Over::Refused { code, detail }));
         }
-        Err(error) => return Err(unreachable(&error)),
+        Err(error) => return unbegun(&error),
     };
     marks.lineage = unhex(&welcome.lineage);
     store.set_marks(&marks)?;
@@ -202,29 +191,24 @@ fn run(
     let ledger = Arc::new(ledger);
     stop.set(&ledger);
     let learned = learn(&mut link, &ledger, &welcome);
-    let is_near = match learned.and_then(|()| is_near(&mut link)) {
-        Ok(is_near) => is_near,
-        Err(error) => return Err(unreachable(&error)),
+    let (is_near, early) = match learned.and_then(|()| is_near(&mut link)) {
+        Ok(known) => known,
+        Err(error) => return unbegun(&error),
     };
     let close = link.close.take();
     let bulk = match settings.dry_run {
         true => None,
-        false => Some(attach(connect, &welcome)?),
+        false => match attach(connect, &welcome) {
+            Err(error) if !error.is_final => return Ok(Ended::Unbegun(error.detail)),
+            bulk => Some(bulk?),
+        },
     };
     let bulk_writer = match bulk {
         Some(bulk) => bulk.writer,
         None => Box::new(std::io::sink()),
     };
-    let watch = match settings.once {
-        true => None,
-        false => {
-            let sink = ledger.clone();
-            Some(Watch::start(root.as_fd(), move |events| {
-                sink.take_events(events);
-            })?)
-        }
-    };
-    let sizes = sizes(&ledger);
+    let watch = watch(settings, &root, &ledger)?;
+    let sizes = ledger.large_sizes();
     let mirror = Mirror {
         settings,
         tell,
@@ -251,7 +235,7 @@ fn run(
     tell.tell(&Told::Connected);
     let mut reader = link.reader;
     std::thread::scope(|scope| {
-        scope.spawn(|| mirror.listen(&mut reader));
+        scope.spawn(|| mirror.listen(early, &mut reader));
         scope.spawn(|| mirror.ping());
         let ended = mirror.work(own_identity, &received);
         mirror.ledger.end(Over::Stopped);
@@ -262,31 +246,17 @@ fn run(
     })
 }
 
-/// The server went away before the session began.
-fn unreachable(error: &FrameError) -> MirrorError {
-    MirrorError::Connect(ConnectError {
-        detail: error.to_string(),
-        is_final: false,
-    })
-}
-
-fn unhex(text: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).unwrap_or("0");
-        *byte = u8::from_str_radix(digits, 16).unwrap_or(0);
+/// Begins to watch the source, unless it is mirrored once.
+fn watch(
+    settings: &Settings,
+    root: &Root,
+    ledger: &Arc<Ledger>,
+) -> Result<Option<Watch>, WatchError> {
+    if settings.once {
+        return Ok(None);
     }
-    bytes
-}
-
-/// Sizes of large files that the server has.
-fn sizes(ledger: &Ledger) -> std::collections::HashSet<u64> {
-    let state = ledger.lock();
-    let sizes = state
-        .index
-        .walk()
-        .map(|node| state.index.row(node).meta.size);
-    sizes.filter(|size| *size > 1 << 20).collect()
+    let sink = ledger.clone();
+    Watch::start(root.as_fd(), move |events| sink.take_events(events)).map(Some)
 }
 
 impl Mirror<'_> {

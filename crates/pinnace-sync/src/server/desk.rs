@@ -147,7 +147,7 @@ impl Shares {
             }
             // The earlier session lets go of its share when all its threads have ended.
             if let Some(earlier) = slot.session.take() {
-                earlier.wait_for_end();
+                earlier.gate.wait_for_end();
             }
             let share = match self.share(&mut slot, name) {
                 Ok(share) => share,

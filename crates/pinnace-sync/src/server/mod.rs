@@ -9,6 +9,7 @@
 mod commit;
 mod desk;
 mod dress;
+mod gate;
 mod jobs;
 mod recover;
 mod session;

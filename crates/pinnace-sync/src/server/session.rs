@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::sync::{
@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use super::commit::{Committer, Outcome};
 use super::desk::{Close, Link, Listener};
+use super::gate::Gate;
 use super::jobs::{Jobs, Way};
 use super::recover::{Reading, Walk};
 use super::share::{Share, ShareError};
@@ -50,7 +51,7 @@ pub(super) struct Session {
     asked: Mutex<HashMap<u64, Sender<Answer>>>,
     next_ask: AtomicU64,
     is_over: AtomicBool,
-    has_ended: (Mutex<bool>, Condvar),
+    pub(super) gate: Gate,
     jobs: Jobs,
     streams: Streams,
     listener: Arc<dyn Listener>,
@@ -83,7 +84,7 @@ impl Session {
             asked: Mutex::default(),
             next_ask: AtomicU64::new(1),
             is_over: AtomicBool::new(false),
-            has_ended: (Mutex::new(false), Condvar::new()),
+            gate: Gate::default(),
             jobs: Jobs::new(next_seq),
             streams: Streams::default(),
             listener,
@@ -92,10 +93,12 @@ impl Session {
 
     /// Converses on the first connection until it ends; further ones end with it.
     pub(super) fn run(&self, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
-        let ended = self.greet().and_then(|()| self.converse(reader));
+        let ended = self.greet().and_then(|()| {
+            self.gate.open();
+            self.converse(reader)
+        });
         self.end();
-        *held(&self.has_ended.0) = true;
-        self.has_ended.1.notify_all();
+        self.gate.end();
         ended
     }
 
@@ -108,13 +111,6 @@ impl Session {
                 _ => return Err(WireError::Value("one who only looks changes nothing").into()),
             }
         }
-    }
-
-    /// Waits until nothing of the session works any more.
-    pub(super) fn wait_for_end(&self) {
-        let ended = held(&self.has_ended.0);
-        let ended = self.has_ended.1.wait_while(ended, |ended| !*ended);
-        drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn converse(&self, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
@@ -287,6 +283,7 @@ impl Session {
 
     /// Tells the client what was found in the share.
     pub(super) fn send_found(&self, rows: &[u8]) {
+        self.gate.wait_for_greeting();
         if self.send(FrameKind::Rows, &[rows]).is_err() {
             self.end();
         }
@@ -294,6 +291,7 @@ impl Session {
 
     /// Asks the client something; the answer comes later, or never if the session ends.
     pub(super) fn ask(&self, what: Question) -> std::io::Result<Receiver<Answer>> {
+        self.gate.wait_for_greeting();
         let id = self.next_ask.fetch_add(1, Ordering::Relaxed);
         let (asker, answer) = channel();
         held(&self.asked).insert(id, asker);
