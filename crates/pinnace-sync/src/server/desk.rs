@@ -1,7 +1,10 @@
 //! All shares of a server: who mirrors into which, and what is asked about them.
 //!
 //! Invariant: a share has one writer at a time. A second client is told who has it; the same client coming again takes the
-//! place of its earlier connection. Left to others: the transport, who may do what, publishing events.
+//! place of its earlier connection. Left to others: the transport, who may do what, publishing events; what is asked
+//! (`questions`).
+
+mod questions;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -9,14 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::sync::{
-    Attach, ClientState, Hello, Question, Refused, ShareInfo, Shares as SharesInfo, Trash, Verdict,
-    Writer,
-};
+use pinnace_proto::sync::{Attach, ClientState, Hello, Refused};
 
 use super::session::Session;
 use super::share::{Places, Share, ShareError};
-use super::verify;
 use crate::chunk::CHUNKING_VERSION;
 use crate::wire::{FrameError, FrameKind, read_frame, write_frame};
 
@@ -246,108 +245,6 @@ impl Shares {
         Ok((share, session))
     }
 
-    /// All shares.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn list(&self) -> Result<SharesInfo, DeskError> {
-        let mut shares = Vec::new();
-        let entries = match std::fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            entries => Some(entries?),
-        };
-        for entry in entries.into_iter().flatten() {
-            let name = entry?.file_name();
-            if let Some(name) = name.to_str().filter(|name| is_name(name)) {
-                shares.push(self.info(name).unwrap_or_else(|error| broken(name, &error)));
-            }
-        }
-        shares.sort_by(|a, b| a.share.cmp(&b.share));
-        Ok(SharesInfo {
-            v: DOCUMENT_VERSION,
-            shares,
-        })
-    }
-
-    /// One share.
-    ///
-    /// # Errors
-    /// It is not there or cannot be used.
-    pub fn info(&self, name: &str) -> Result<ShareInfo, DeskError> {
-        let (share, session) = self.known(name)?;
-        let (seq, durable) = share.progress();
-        let (entries, bytes, trash, problem) = share.figures();
-        Ok(ShareInfo {
-            v: DOCUMENT_VERSION,
-            share: name.to_owned(),
-            seq,
-            durable,
-            entries,
-            bytes,
-            trash,
-            writer: session.map(|session| Writer {
-                name: session.hello.name.clone(),
-                address: session.address.clone(),
-                since_us: session.since_us,
-                state: held(&session.client).clone(),
-            }),
-            problem,
-        })
-    }
-
-    /// What is in a share's trash.
-    ///
-    /// # Errors
-    /// The share is not there or cannot be used.
-    pub fn trash(&self, name: &str) -> Result<Trash, DeskError> {
-        let (share, _) = self.known(name)?;
-        let items = share.lock().trash.items();
-        Ok(Trash {
-            v: DOCUMENT_VERSION,
-            items,
-        })
-    }
-
-    /// Waits until everything that has happened in the source is durable in the share. Returns the last change.
-    ///
-    /// # Errors
-    /// Nobody mirrors into it, or the client cannot say.
-    pub fn wait(&self, name: &str) -> Result<u64, DeskError> {
-        let (_, session) = self.known(name)?;
-        let session = session.ok_or_else(|| DeskError::NoWriter(name.to_owned()))?;
-        Ok(ask(&session, name, Question::Wait)?.seq)
-    }
-
-    /// Compares a share with its source: by what is known of both, or by reading all files of both again. What is not as
-    /// it should be in the share is told to the client, which sends it anew.
-    ///
-    /// # Errors
-    /// Nobody mirrors into it, or one of the two cannot be read.
-    pub fn verify(&self, name: &str, deep: bool) -> Result<Verdict, DeskError> {
-        let (share, session) = self.known(name)?;
-        let session = session.ok_or_else(|| DeskError::NoWriter(name.to_owned()))?;
-        let repaired = verify::check(&share, &session, deep)?;
-        let question = if deep {
-            Question::DeepDigest
-        } else {
-            Question::Digest
-        };
-        let answer = ask(&session, name, question)?;
-        let (digest, entries) = share.digest();
-        let source = answer.digest.unwrap_or_default();
-        let own = super::hex(&digest);
-        Ok(Verdict {
-            v: DOCUMENT_VERSION,
-            equal: source == own && repaired.is_empty(),
-            seq: answer.seq,
-            source,
-            share: own,
-            entries,
-            deep,
-            repaired,
-        })
-    }
-
     /// Tells all clients that the server goes down.
     pub fn stop(&self) {
         let slots: Vec<_> = held(&self.slots).values().cloned().collect();
@@ -371,38 +268,6 @@ impl Shares {
                 tracing::warn!(%error, "what is too old in a trash cannot be removed");
             }
         }
-    }
-}
-
-fn ask(
-    session: &Session,
-    name: &str,
-    what: Question,
-) -> Result<pinnace_proto::sync::Answer, DeskError> {
-    let gone = || DeskError::Gone(name.to_owned());
-    let answer = session.ask(what).map_err(|_| gone())?;
-    let answer = answer.recv().map_err(|_| gone())?;
-    match answer.error {
-        Some(error) => Err(DeskError::Client(error)),
-        None => Ok(answer),
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    pinnace_proto::name::check(name).is_ok()
-}
-
-fn broken(name: &str, error: &DeskError) -> ShareInfo {
-    ShareInfo {
-        v: DOCUMENT_VERSION,
-        share: name.to_owned(),
-        seq: 0,
-        durable: 0,
-        entries: 0,
-        bytes: 0,
-        trash: 0,
-        writer: None,
-        problem: Some(error.to_string()),
     }
 }
 

@@ -18,6 +18,7 @@ mod staged;
 mod stream;
 mod trash;
 mod verify;
+mod writing;
 
 pub use desk::{Close, DeskError, Link, Listener, Shares};
 pub use share::{Places, Share, ShareError};

@@ -1,9 +1,13 @@
 //! One client's session: its packs are staged by as many threads as there are CPUs, committed in order, synced, and
 //! acknowledged.
 //!
-//! Invariant: `Committed` is sent after the share and the log of its index have the change, `Durable` after both were
-//! synced; failures are told before the acknowledgement that covers them. When the session ends, what did not get its turn
-//! leaves no trace. Left to others: who may have a session (`desk`), what a pack does (`stage`, `commit`).
+//! Invariant: when the session ends, what did not get its turn leaves no trace. Left to others: who may have a session
+//! (`desk`), how it begins (`greeting`), what a pack does (`stage`, `commit`), what is told of it (`certainty`).
+
+mod certainty;
+mod greeting;
+
+pub(super) use greeting::facts;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -11,30 +15,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::sync::{
-    Answer, Ask, ClientState, Durability, Hello, Question, Refused, Welcome,
-};
-use rustix::io::Errno;
+use pinnace_proto::sync::{Answer, Ask, ClientState, Hello, Question, Refused};
 
-use super::commit::{Committer, Outcome};
+use super::commit::Committer;
 use super::desk::{Close, Link, Listener};
 use super::jobs::{Jobs, Way};
-use super::recover::{Reading, Walk};
 use super::share::{Share, ShareError};
 use super::stage::{stage, stage_name};
 use super::staged::{Staged, What};
 use super::stream::Streams;
-use crate::index::Index;
 use crate::wire::{
-    FRAME_BYTES_MAX, FrameError, FrameKind, OpenedPack, Piece, RowFacts, RowsBuilder, WireError,
-    read_frame, write_frame,
+    FRAME_BYTES_MAX, FrameError, FrameKind, OpenedPack, Piece, WireError, read_frame, write_frame,
 };
-
-/// Bytes that a client may have under way on its first connection without an answer.
-const WINDOW_BYTES: u64 = 8 << 20;
-/// Bytes of one frame of rows.
-const ROWS_FRAME_BYTES: usize = 256 << 10;
 
 /// A session under way.
 pub(super) struct Session {
@@ -188,66 +180,6 @@ impl Session {
         self.send(kind, &[&json])
     }
 
-    /// Says where the share is, and what the client does not know of it.
-    pub(super) fn greet(&self) -> Result<(), FrameError> {
-        if self.hello.recheck
-            && let Err(error) = Walk::new(&self.share, Reading::Unknown).run()
-        {
-            tracing::warn!(%error, "the share cannot be compared with what is known of it");
-        }
-        let (welcome, after) = {
-            let state = self.share.lock();
-            let lineage = super::hex(&state.marks.lineage);
-            let knows = self.hello.lineage == lineage
-                && self.hello.seq <= state.marks.seq
-                && self.hello.seq >= state.marks.removals_from;
-            let welcome = Welcome {
-                v: DOCUMENT_VERSION,
-                lineage,
-                seq: state.marks.seq,
-                durable: state.marks.durable_seq,
-                token: self.token.clone(),
-                whole: !knows,
-                sets_owners: self.share.sets_owners,
-                window_bytes: WINDOW_BYTES,
-            };
-            (welcome, knows.then_some(self.hello.seq))
-        };
-        self.tell(FrameKind::Welcome, &welcome)?;
-        if after != Some(welcome.seq) {
-            self.send_rows(after)?;
-        }
-        Ok(self.send(FrameKind::RowsEnd, &[])?)
-    }
-
-    fn send_rows(&self, after: Option<u64>) -> std::io::Result<()> {
-        let mut rows = RowsBuilder::default();
-        let nodes: Vec<_> = {
-            let state = self.share.lock();
-            let removals = state.removals.iter();
-            for (_, path) in removals.filter(|(seq, _)| after.is_some_and(|after| *seq > after)) {
-                rows.push(path, None);
-            }
-            let is_new = |node: &_| after.is_none_or(|after| state.index.row(*node).seq > after);
-            state.index.walk().filter(is_new).collect()
-        };
-        // Nobody else changes the index: the session holds the share.
-        for some in nodes.chunks(1024) {
-            let state = self.share.lock();
-            for node in some.iter().filter(|node| state.index.contains(**node)) {
-                rows.push(&state.index.path(*node), Some(&facts(&state.index, *node)));
-            }
-            drop(state);
-            if rows.bytes() > ROWS_FRAME_BYTES {
-                self.send(FrameKind::Rows, &[&rows.take()])?;
-            }
-        }
-        if rows.bytes() > 0 {
-            self.send(FrameKind::Rows, &[&rows.take()])?;
-        }
-        Ok(())
-    }
-
     fn read(&self, way: Way, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
         let mut reader = reader;
         let mut body = Vec::new();
@@ -330,73 +262,6 @@ impl Session {
         }
     }
 
-    fn acknowledge(&self, outcome: &Outcome) {
-        let (seq, _) = self.share.progress();
-        let told = || -> std::io::Result<()> {
-            for (seq, failure) in &outcome.failures {
-                let parts = [&seq.to_le_bytes()[..], &[failure.code as u8]];
-                self.send(
-                    FrameKind::Failed,
-                    &[parts[0], parts[1], failure.detail.as_bytes()],
-                )?;
-            }
-            self.send(FrameKind::Committed, &[&seq.to_le_bytes()])?;
-            if self.hello.durability == Durability::Strict {
-                self.sync_now();
-            }
-            Ok(())
-        };
-        if told().is_err() {
-            self.end();
-        }
-        self.share.wake();
-        if outcome.changes > 0 {
-            self.listener
-                .changed(&self.name, seq, outcome.changes, &outcome.paths);
-        }
-    }
-
-    /// The thread that syncs what was committed, many changes at once.
-    fn sync(&self) {
-        if self.hello.durability != Durability::Batch {
-            return;
-        }
-        loop {
-            let state = self.share.wait_while(self.share.lock(), |state| {
-                !self.is_over() && state.marks.seq == state.marks.durable_seq
-            });
-            drop(state);
-            if self.is_over() {
-                return;
-            }
-            self.sync_now();
-        }
-    }
-
-    /// Syncs everything that is committed now, and says so.
-    fn sync_now(&self) {
-        let seq = {
-            let state = self.share.lock();
-            if state.failed.is_some() || state.marks.durable_seq == state.marks.seq {
-                let seq = state.marks.durable_seq;
-                drop(state);
-                let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
-                return;
-            }
-            state.marks.seq
-        };
-        match self.share.sync(seq) {
-            Ok(()) => {
-                let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
-            }
-            Err(error) => {
-                let why = std::io::Error::from(error).to_string();
-                self.share.fail(&format!("a sync failed: {why}"));
-                self.refuse("storage", &format!("a sync failed: {why}"));
-            }
-        }
-    }
-
     /// Removes from the stage what did not get its turn.
     fn clean_up(&self) {
         self.streams.abandon(&self.share);
@@ -414,30 +279,6 @@ impl Session {
     }
 }
 
-impl Share {
-    /// Syncs the file system that the share, its index and its trash are on.
-    fn sync(&self, seq: u64) -> Result<(), Errno> {
-        rustix::fs::syncfs(&self.stage)?;
-        let mut state = self.lock();
-        state.marks.durable_seq = state.marks.durable_seq.max(seq);
-        let marks = state.marks.clone();
-        // If this word is lost, less is known to be durable than is.
-        state.store.set_marks(&marks).map_err(|_| Errno::IO)?;
-        drop(state);
-        self.wake();
-        Ok(())
-    }
-}
-
 fn document<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, WireError> {
     serde_json::from_slice(body).map_err(|_| WireError::Value("a document does not fit its schema"))
-}
-
-pub(super) fn facts(index: &Index, node: crate::index::NodeId) -> RowFacts {
-    let row = index.row(node);
-    RowFacts {
-        meta: row.meta,
-        content: row.content,
-        seq: row.seq,
-    }
 }

@@ -17,9 +17,10 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::recover;
-use super::stage::{Base, Numbers};
+use super::stage::Numbers;
 use super::staged::{Failure, FailureCode};
 use super::trash::{Trash, remove_all};
+use super::writing::Base;
 use crate::fs::Root;
 use crate::index::{Index, Marks, Store, StoreError};
 use crate::meta::{ContentId, Kind, of_stat};

@@ -5,7 +5,7 @@
 //! one rename; files for directories that are there already wait under a number.
 //!
 //! Invariant: nothing outside the stage is touched; what stands in a [`Staged`] has the content that was announced.
-//! Left to others: when (`jobs`), and everything after (`commit`).
+//! Left to others: when (`jobs`), writing files (`writing`), and everything after (`commit`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +19,10 @@ use super::share::Share;
 use super::staged::{
     Act, Failure, FailureCode, New, Staged, StagedDir, Wanted, What, outline, place,
 };
+use super::writing::{Written, create, write_all, wrong_content};
 use crate::chunk::{Chunk, ChunkId, Recipe};
 use crate::meta::{ContentId, Kind, of_stat};
-use crate::wire::{Facts, Op, OpenedPack, Pack, Place, Step, WireError};
+use crate::wire::{Facts, Op, OpenedPack, Pack, Place, WireError};
 
 /// New directories that one pack may hold: each is held open while the pack is staged.
 pub const PACK_NEW_DIRS_MAX: usize = 128;
@@ -323,185 +324,5 @@ fn verified(bytes: &[u8], cuts: &[u32], content: ContentId) -> Result<Option<Rec
         Ok(recipe)
     } else {
         Err(wrong_content())
-    }
-}
-
-fn wrong_content() -> Failure {
-    Failure::new(
-        FailureCode::Content,
-        "the bytes that arrived are not those that were announced",
-    )
-}
-
-/// Makes a file that nobody else has.
-pub(super) fn create(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Special bits are set when the owner is, which would clear them.
-    let mode = Mode::from_raw_mode(mode & 0o777) | Mode::RUSR | Mode::WUSR;
-    rustix::fs::openat(dir, name, flags, mode)
-}
-
-pub(super) fn write_all(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(&file, bytes, offset) {
-            Ok(0) => return Err(Errno::NOSPC),
-            Ok(count) => {
-                offset += count as u64;
-                bytes = &bytes[count..];
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// An old content that is there as it is known.
-pub(super) struct Base {
-    pub(super) file: OwnedFd,
-    pub(super) recipe: Recipe,
-    /// Where each chunk begins.
-    offsets: Vec<u64>,
-}
-
-impl Base {
-    pub(super) fn new(file: OwnedFd, recipe: Recipe) -> Self {
-        let mut offset = 0;
-        let offsets = recipe.chunks.iter().map(|chunk| {
-            offset += u64::from(chunk.bytes);
-            offset - u64::from(chunk.bytes)
-        });
-        let offsets = offsets.collect();
-        Self {
-            file,
-            recipe,
-            offsets,
-        }
-    }
-}
-
-/// A file that is being written from steps.
-pub(super) struct Written<F> {
-    file: F,
-    offset: u64,
-    chunks: Vec<Chunk>,
-    buffer: Vec<u8>,
-}
-
-impl<F: AsFd> Written<F> {
-    pub(super) fn new(file: F) -> Self {
-        Self {
-            file,
-            offset: 0,
-            chunks: Vec::new(),
-            buffer: Vec::new(),
-        }
-    }
-
-    pub(super) fn file(&self) -> &F {
-        &self.file
-    }
-
-    /// Writes what the steps say. What is copied is verified by the base's recipe.
-    pub(super) fn steps(
-        &mut self,
-        base: Option<&Base>,
-        steps: &[Step],
-        mut bytes: &[u8],
-    ) -> Result<(), Failure> {
-        for step in steps {
-            match *step {
-                Step::New(count) => {
-                    let (chunk, rest) = bytes.split_at(count as usize);
-                    bytes = rest;
-                    write_all(&self.file, chunk, self.offset)?;
-                    self.advance(ChunkId::of(chunk), count);
-                }
-                Step::Hole(count) => {
-                    // Where there is no length yet nothing is written: the end is set when all is there.
-                    self.advance(ChunkId::HOLE, count);
-                }
-                Step::Copy { first, count } => {
-                    let no_base = || Failure::new(FailureCode::Base, "there is no old content");
-                    self.copy(base.ok_or_else(no_base)?, first as usize, count as usize)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, id: ChunkId, bytes: u32) {
-        self.offset += u64::from(bytes);
-        self.chunks.push(Chunk { bytes, id });
-    }
-
-    fn copy(&mut self, base: &Base, first: usize, count: usize) -> Result<(), Failure> {
-        /// Bytes that are read and written at once.
-        const COPY_BYTES: usize = 1 << 20;
-        let chunks = base.recipe.chunks.get(first..first + count);
-        let outside = || Failure::new(FailureCode::Base, "chunks the old content does not have");
-        let chunks = chunks.ok_or_else(outside)?;
-        let mut from = base.offsets.get(first).copied().unwrap_or_default();
-        let mut rest = chunks;
-        while let Some(chunk) = rest.first() {
-            if chunk.id == ChunkId::HOLE {
-                self.advance(chunk.id, chunk.bytes);
-                from += u64::from(chunk.bytes);
-                rest = &rest[1..];
-                continue;
-            }
-            let mut bytes = 0;
-            let run = rest.iter().take_while(|chunk| {
-                bytes += chunk.bytes as usize;
-                bytes <= COPY_BYTES && chunk.id != ChunkId::HOLE
-            });
-            let (run, after) = rest.split_at(run.count().max(1));
-            rest = after;
-            let bytes: usize = run.iter().map(|chunk| chunk.bytes as usize).sum();
-            self.buffer.clear();
-            crate::fs::read_exactly(&base.file, from, bytes, &mut self.buffer)?;
-            self.verify(run, bytes)?;
-            from += bytes as u64;
-            self.put_buffer(run)?;
-        }
-        Ok(())
-    }
-
-    fn verify(&self, run: &[Chunk], bytes: usize) -> Result<(), Failure> {
-        let mut rest = &self.buffer[..];
-        let is_whole = rest.len() == bytes;
-        let is_right = is_whole
-            && run.iter().all(|chunk| {
-                let (bytes, after) = rest.split_at(chunk.bytes as usize);
-                rest = after;
-                ChunkId::of(bytes) == chunk.id
-            });
-        if is_right {
-            Ok(())
-        } else {
-            let detail = "the file on the server is not what was mirrored there";
-            Err(Failure::new(FailureCode::Base, detail))
-        }
-    }
-
-    fn put_buffer(&mut self, run: &[Chunk]) -> Result<(), Failure> {
-        write_all(&self.file, &self.buffer, self.offset)?;
-        for chunk in run {
-            self.advance(chunk.id, chunk.bytes);
-        }
-        Ok(())
-    }
-
-    /// Ends the file and says what its recipe and length are.
-    pub(super) fn end(self, content: ContentId) -> Result<(Option<Recipe>, u64), Failure> {
-        let recipe = Recipe {
-            chunks: self.chunks,
-        };
-        if recipe.content_id() != content {
-            return Err(wrong_content());
-        }
-        // A hole at the end has left no trace in the length.
-        rustix::fs::ftruncate(&self.file, self.offset)?;
-        Ok((Some(recipe), self.offset))
     }
 }

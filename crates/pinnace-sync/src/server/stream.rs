@@ -9,8 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::dress::{Dresser, decode_attrs};
 use super::share::Share;
-use super::stage::{Base, Written, create, stage_name};
+use super::stage::stage_name;
 use super::staged::{Failure, FailureCode, New, Wanted};
+use super::writing::{Base, Written, create};
 use crate::meta::{ContentId, Kind};
 use crate::wire::{Piece, WireError};
 
