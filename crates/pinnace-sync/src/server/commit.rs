@@ -18,7 +18,7 @@ use super::recover::shown;
 use super::share::{Share, ShareError, State};
 use super::staged::{Act, Failure, FailureCode, Staged, StagedDir, What};
 use super::stream::Streams;
-use crate::index::{Change, NodeId};
+use crate::index::{Change, NodeId, StoreError};
 use crate::meta::Kind;
 use crate::path;
 
@@ -80,13 +80,11 @@ impl<'a> Committer<'a> {
     /// Commits packs whose turn has come, in order.
     ///
     /// # Errors
-    /// What is final: that the share's log cannot be written.
+    /// What ends the session: the share is gone, or what is in it now cannot be recorded.
     pub(super) fn commit(&self, packs: Vec<Staged>) -> Result<Outcome, ShareError> {
         let mut outcome = Outcome::default();
         let mut state = self.share.lock();
-        if let Some(why) = &state.failed {
-            return Err(ShareError::Failed(why.clone()));
-        }
+        state.check()?;
         if rustix::fs::fstat(&self.share.root).is_ok_and(|stat| stat.st_nlink == 0) {
             return Err(ShareError::Removed);
         }
@@ -111,15 +109,8 @@ impl<'a> Committer<'a> {
             state.marks.seq = last_seq;
         }
         self.restore_times(&mut state, &touched, &mut changes);
-        state.store.append(&changes)?;
-        let marks = state.marks.clone();
-        state.store.set_marks(&marks)?;
-        if state.store.wants_checkpoint() {
-            let state = &mut *state;
-            state
-                .store
-                .checkpoint(&mut state.index, &state.marks, &state.removals)?;
-        }
+        let recorded = record(&mut state, changes);
+        recorded.map_err(|error| state.note_failure(error))?;
         Ok(outcome)
     }
 
@@ -151,6 +142,25 @@ impl<'a> Committer<'a> {
                 state.index.set_row(*node, row);
                 changes.push(Change::Set { id: *node, row });
             }
+        }
+    }
+}
+
+/// Writes into the log what has changed, with the marks that go with it.
+fn record(state: &mut State, mut changes: Vec<Change>) -> Result<(), StoreError> {
+    changes.push(Change::Marks(state.marks.clone()));
+    state.store.append(&changes)?;
+    if !state.store.wants_checkpoint() {
+        return Ok(());
+    }
+    let (index, marks) = (&mut state.index, &state.marks);
+    match state.store.checkpoint(index, marks, &state.removals) {
+        Ok(()) => Ok(()),
+        Err(error @ StoreError::Io { action: "sync", .. }) => Err(error),
+        Err(error) => {
+            // Without room for a shorter log the long one goes on, if it still can.
+            tracing::warn!(%error, "a snapshot of what is known of a share cannot be written");
+            state.store.set_marks(marks)
         }
     }
 }

@@ -150,7 +150,7 @@ impl Shares {
             }
             let share = match self.share(&mut slot, name) {
                 Ok(share) => share,
-                Err(error) => return refuse(&mut link, "storage", &error.to_string()),
+                Err(error) => return refuse(&mut link, error.code(), &error.to_string()),
             };
             let Some(close) = link.close.take() else {
                 return Err(FrameError::Closed);
@@ -178,7 +178,7 @@ impl Shares {
         let name = hello.share.clone();
         let share = match self.share(&mut held(slot), &name) {
             Ok(share) => share,
-            Err(error) => return refuse(&mut link, "storage", &error.to_string()),
+            Err(error) => return refuse(&mut link, error.code(), &error.to_string()),
         };
         let close: Close = link.close.take().unwrap_or_else(|| Box::new(|| {}));
         let came = (link.address.clone(), 0);
@@ -223,10 +223,13 @@ impl Shares {
     }
 
     fn share(&self, slot: &mut Slot, name: &str) -> Result<Arc<Share>, ShareError> {
-        if let Some(share) = &slot.share
-            && share.is_in_place()
-        {
-            return Ok(share.clone());
+        if let Some(share) = &slot.share {
+            // Two that are open would share a stage: the one that a session still has stays.
+            let is_held = || slot.session.as_ref().is_some_and(|s| !s.has_ended());
+            if share.is_current() || is_held() {
+                return Ok(share.clone());
+            }
+            share.retire();
         }
         let share = Arc::new(Share::open(&self.places(name))?);
         slot.share = Some(share.clone());
@@ -234,7 +237,10 @@ impl Shares {
     }
 
     /// A share that exists.
-    fn known(&self, name: &str) -> Result<(Arc<Share>, Option<Arc<Session>>), DeskError> {
+    pub(super) fn known(
+        &self,
+        name: &str,
+    ) -> Result<(Arc<Share>, Option<Arc<Session>>), DeskError> {
         if !self.places(name).share.is_dir() {
             return Err(DeskError::Unknown(name.to_owned()));
         }

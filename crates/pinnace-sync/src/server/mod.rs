@@ -17,6 +17,8 @@ mod stage;
 mod staged;
 mod stream;
 mod trash;
+#[cfg(test)]
+mod trials;
 mod verify;
 mod writing;
 

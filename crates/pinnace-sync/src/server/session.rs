@@ -20,7 +20,7 @@ use pinnace_proto::sync::{Answer, Ask, ClientState, Hello, Question, Refused};
 use super::commit::Committer;
 use super::desk::{Close, Link, Listener};
 use super::jobs::{Jobs, Way};
-use super::share::{Share, ShareError};
+use super::share::Share;
 use super::stage::{stage, stage_name};
 use super::staged::{Staged, What};
 use super::stream::Streams;
@@ -46,6 +46,16 @@ pub(super) struct Session {
     jobs: Jobs,
     streams: Streams,
     listener: Arc<dyn Listener>,
+}
+
+/// Says that a session has ended, however it did: the next one waits for that.
+struct Ending<'a>(&'a Session);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        *held(&self.0.has_ended.0) = true;
+        self.0.has_ended.1.notify_all();
+    }
 }
 
 fn held<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,10 +94,9 @@ impl Session {
 
     /// Converses on the first connection until it ends; further ones end with it.
     pub(super) fn run(&self, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
+        let _ending = Ending(self);
         let ended = self.greet().and_then(|()| self.converse(reader));
         self.end();
-        *held(&self.has_ended.0) = true;
-        self.has_ended.1.notify_all();
         ended
     }
 
@@ -100,6 +109,11 @@ impl Session {
                 _ => return Err(WireError::Value("one who only looks changes nothing").into()),
             }
         }
+    }
+
+    /// Whether nothing of the session works any more.
+    pub(super) fn has_ended(&self) -> bool {
+        *held(&self.has_ended.0)
     }
 
     /// Waits until nothing of the session works any more.
@@ -249,13 +263,7 @@ impl Session {
             while !turn.is_empty() {
                 match committer.commit(turn) {
                     Ok(outcome) => self.acknowledge(&outcome),
-                    Err(ShareError::Removed) => {
-                        return self.refuse("removed", &ShareError::Removed.to_string());
-                    }
-                    Err(error) => {
-                        self.share.fail(&error.to_string());
-                        return self.refuse("storage", &error.to_string());
-                    }
+                    Err(error) => return self.refuse(error.code(), &error.to_string()),
                 }
                 turn = self.jobs.committed();
             }

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod durability;
 mod first;
 mod histories;
 mod live;

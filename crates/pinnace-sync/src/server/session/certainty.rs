@@ -4,16 +4,20 @@
 //! synced; failures are told before the acknowledgement that covers them. Left to others: committing itself.
 
 use pinnace_proto::sync::Durability;
-use rustix::io::Errno;
 
 use super::Session;
 use crate::server::commit::Outcome;
-use crate::server::share::Share;
+use crate::server::share::{Share, ShareError};
 use crate::wire::FrameKind;
 
 impl Session {
     pub(super) fn acknowledge(&self, outcome: &Outcome) {
         let (seq, _) = self.share.progress();
+        let is_strict = self.hello.durability == Durability::Strict;
+        // What is strict is on the disk before anything is said of it.
+        if is_strict && self.make_durable().is_none_or(|durable| durable < seq) {
+            return self.end();
+        }
         let told = || -> std::io::Result<()> {
             for (seq, failure) in &outcome.failures {
                 let parts = [&seq.to_le_bytes()[..], &[failure.code as u8]];
@@ -23,8 +27,8 @@ impl Session {
                 )?;
             }
             self.send(FrameKind::Committed, &[&seq.to_le_bytes()])?;
-            if self.hello.durability == Durability::Strict {
-                self.sync_now();
+            if is_strict {
+                self.send(FrameKind::Durable, &[&seq.to_le_bytes()])?;
             }
             Ok(())
         };
@@ -57,24 +61,25 @@ impl Session {
 
     /// Syncs everything that is committed now, and says so.
     pub(super) fn sync_now(&self) {
+        if let Some(seq) = self.make_durable() {
+            let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
+        }
+    }
+
+    /// Syncs everything that is committed now. Returns up to where it is durable; `None` if that ended the session.
+    fn make_durable(&self) -> Option<u64> {
         let seq = {
             let state = self.share.lock();
-            if state.failed.is_some() || state.marks.durable_seq == state.marks.seq {
-                let seq = state.marks.durable_seq;
-                drop(state);
-                let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
-                return;
+            if state.check().is_err() || state.marks.durable_seq == state.marks.seq {
+                return Some(state.marks.durable_seq);
             }
             state.marks.seq
         };
         match self.share.sync(seq) {
-            Ok(()) => {
-                let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
-            }
+            Ok(()) => Some(seq),
             Err(error) => {
-                let why = std::io::Error::from(error).to_string();
-                self.share.fail(&format!("a sync failed: {why}"));
-                self.refuse("storage", &format!("a sync failed: {why}"));
+                self.refuse(error.code(), &error.to_string());
+                None
             }
         }
     }
@@ -82,13 +87,19 @@ impl Session {
 
 impl Share {
     /// Syncs the file system that the share, its index and its trash are on.
-    fn sync(&self, seq: u64) -> Result<(), Errno> {
-        rustix::fs::syncfs(&self.stage)?;
+    fn sync(&self, seq: u64) -> Result<(), ShareError> {
+        if let Err(error) = rustix::fs::syncfs(&self.stage) {
+            let why = format!("a sync failed: {}", std::io::Error::from(error));
+            self.fail(&why);
+            return Err(ShareError::Failed(why));
+        }
         let mut state = self.lock();
-        state.marks.durable_seq = state.marks.durable_seq.max(seq);
-        let marks = state.marks.clone();
+        let mut marks = state.marks.clone();
+        marks.durable_seq = marks.durable_seq.max(seq);
         // If this word is lost, less is known to be durable than is.
-        state.store.set_marks(&marks).map_err(|_| Errno::IO)?;
+        let recorded = state.store.set_marks(&marks);
+        recorded.map_err(|error| state.note_failure(error))?;
+        state.marks.durable_seq = marks.durable_seq;
         drop(state);
         self.wake();
         Ok(())
