@@ -13,11 +13,12 @@ use std::os::fd::OwnedFd;
 
 use pinnace_proto::sync::Durability;
 
+use rustix::io::Errno;
+
 use super::dress::{Dresser, print_of, times};
 use super::recover::shown;
 use super::share::{Share, ShareError, State};
 use super::staged::{Act, Failure, FailureCode, Staged, StagedDir, What};
-use super::stream::Streams;
 use crate::index::{Change, NodeId, StoreError};
 use crate::meta::Kind;
 use crate::path;
@@ -33,13 +34,14 @@ pub(super) struct Outcome {
     pub(super) changes: u64,
 }
 
+/// Directories of a pack that are held open at a time.
+const OPEN_MAX: usize = 128;
 /// Paths of one event.
 const PATHS_MAX: usize = 100;
 
 /// Puts packs into the share.
 pub(super) struct Committer<'a> {
     share: &'a Share,
-    streams: &'a Streams,
     dresser: Dresser,
     durability: Durability,
     now_us: fn() -> u64,
@@ -50,8 +52,9 @@ struct Commit<'a, 'b> {
     of: &'a Committer<'b>,
     state: &'a mut State,
     seq: u64,
-    /// Directories of the pack that were opened.
+    /// Directories of the pack that were opened, and how many they are.
     open: Vec<Option<(NodeId, OwnedFd)>>,
+    open_count: usize,
     dirs: &'a [StagedDir],
     /// Nodes of the pack's changes so far.
     nodes: Vec<Option<NodeId>>,
@@ -62,15 +65,9 @@ struct Commit<'a, 'b> {
 }
 
 impl<'a> Committer<'a> {
-    pub(super) fn new(
-        share: &'a Share,
-        streams: &'a Streams,
-        durability: Durability,
-        now_us: fn() -> u64,
-    ) -> Self {
+    pub(super) fn new(share: &'a Share, durability: Durability, now_us: fn() -> u64) -> Self {
         Self {
             share,
-            streams,
             dresser: Dresser::new(share.sets_owners, durability),
             durability,
             now_us,
@@ -96,6 +93,7 @@ impl<'a> Committer<'a> {
                 state: &mut state,
                 seq: pack.first_seq,
                 open: pack.dirs.iter().map(|_| None).collect(),
+                open_count: 0,
                 dirs: &pack.dirs,
                 nodes: Vec::with_capacity(pack.acts.len()),
                 touched,
@@ -126,11 +124,15 @@ impl<'a> Committer<'a> {
                 continue;
             }
             let mut row = *state.index.row(*node);
+            let known = row.print.inode;
             let restored = self
                 .share
                 .root
                 .dir(&state.index.path(*node))
                 .and_then(|fd| {
+                    if print_of(&rustix::fs::fstat(&fd)?)?.inode != known {
+                        return Err(Errno::STALE);
+                    }
                     rustix::fs::futimens(&fd, &times(row.meta.mtime))?;
                     if self.durability == Durability::Strict {
                         rustix::fs::fsync(&fd)?;
@@ -171,13 +173,6 @@ impl Commit<'_, '_> {
         let done = match act.what {
             What::Placed(number, new) => self.placed(dir, &name, number, new),
             What::Inner(new) => self.inner(dir, &name, new),
-            What::Streamed(stream, wanted, content) => {
-                let taken = self
-                    .of
-                    .streams
-                    .finish(stream, &wanted, content, &self.of.dresser);
-                taken.and_then(|(number, new)| self.placed(dir, &name, number, new))
-            }
             What::Meta(kind, wanted) => self.meta(dir, &name, kind, &wanted),
             What::Link(target) => self.link(dir, &name, &target),
             What::Rename(from) => self.rename(&from, dir, &name),
@@ -226,8 +221,39 @@ impl Commit<'_, '_> {
         let node = node.filter(|node| index.row(*node).meta.kind == Kind::Directory);
         let node = node.ok_or_else(missing)?;
         let fd = self.of.share.root.dir(&index.path(node))?;
+        if self.open_count >= OPEN_MAX {
+            self.open.fill_with(|| None);
+            self.open_count = 0;
+        }
         self.open[dir] = Some((node, fd));
+        self.open_count += 1;
         Ok(node)
+    }
+
+    /// Directories that go are directories of the pack no longer: what they were called may soon be something else.
+    fn close_within(&mut self, gone: NodeId) {
+        let index = &self.state.index;
+        let is_within = |node: NodeId| {
+            let mut at = Some(node);
+            while let Some(node) = at.filter(|node| *node != gone) {
+                at = index.parent(node);
+            }
+            at.is_some()
+        };
+        for slot in &mut self.open {
+            if slot.as_ref().is_some_and(|(node, _)| is_within(*node)) {
+                *slot = None;
+                self.open_count -= 1;
+            }
+        }
+        for dir in self.dirs {
+            if let StagedDir::New(act) = dir
+                && let Some(node) = self.nodes.get_mut(*act)
+                && node.is_some_and(is_within)
+            {
+                *node = None;
+            }
+        }
     }
 
     fn fd(&self, dir: usize) -> Result<&OwnedFd, Failure> {

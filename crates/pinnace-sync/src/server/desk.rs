@@ -17,7 +17,13 @@ use pinnace_proto::sync::{Attach, ClientState, Hello, Refused};
 use super::session::Session;
 use super::share::{Places, Share, ShareError};
 use crate::chunk::CHUNKING_VERSION;
+use crate::path;
 use crate::wire::{FrameError, FrameKind, read_frame, write_frame};
+
+/// Bytes of the first frame of a connection.
+const GREETING_BYTES_MAX: usize = 16 << 10;
+/// Characters of a client's name.
+const CLIENT_NAME_CHARS_MAX: usize = 100;
 
 /// Closes a connection from another thread.
 pub type Close = Box<dyn Fn() + Send>;
@@ -103,6 +109,12 @@ impl Shares {
         let mut body = Vec::new();
         let first = read_frame(&mut link.reader, &mut body);
         let ended = match first {
+            Ok(_) if pinnace_proto::name::check(share).is_err() => {
+                refuse(&mut link, "protocol", "a share has no such name")
+            }
+            Ok(_) if body.len() > GREETING_BYTES_MAX => {
+                refuse(&mut link, "protocol", "a greeting has at most 16 KiB")
+            }
             Ok(FrameKind::Hello) => match serde_json::from_slice::<Hello>(&body) {
                 Ok(hello) => self.open_session(share, hello, link),
                 Err(error) => refuse(&mut link, "protocol", &format!("the greeting: {error}")),
@@ -112,6 +124,7 @@ impl Shares {
                 Err(error) => refuse(&mut link, "protocol", &format!("the greeting: {error}")),
             },
             Ok(_) => refuse(&mut link, "protocol", "a session begins with a greeting"),
+            Err(FrameError::Wire(error)) => refuse(&mut link, "protocol", &error.to_string()),
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
@@ -119,7 +132,7 @@ impl Shares {
         }
     }
 
-    fn open_session(&self, name: &str, hello: Hello, mut link: Link) -> Result<(), FrameError> {
+    fn open_session(&self, name: &str, mut hello: Hello, mut link: Link) -> Result<(), FrameError> {
         if hello.v != DOCUMENT_VERSION || hello.chunking != CHUNKING_VERSION {
             let detail = "client and server do not speak the same version; use the same program";
             return refuse(&mut link, "protocol", detail);
@@ -127,6 +140,9 @@ impl Shares {
         if hello.share != name {
             return refuse(&mut link, "protocol", "the greeting names another share");
         }
+        // It is for people, in logs and answers.
+        let shown = path::show(hello.name.as_bytes());
+        hello.name = shown.chars().take(CLIENT_NAME_CHARS_MAX).collect();
         let slot = self.slot(name);
         if hello.only_looks {
             return self.show(&slot, hello, link);
@@ -195,16 +211,19 @@ impl Shares {
     }
 
     fn attach(&self, name: &str, attach: &Attach, mut link: Link) -> Result<(), FrameError> {
-        let session = held(&self.slot(name)).session.clone();
+        let slot = held(&self.slots).get(name).cloned();
+        let session = slot.and_then(|slot| held(&slot).session.clone());
         let session = session.filter(|session| session.token == attach.token && !session.is_over());
-        match session {
-            Some(session) => {
-                let ended = session.attach(&mut link);
-                // Half a session is none.
-                session.end();
-                ended
-            }
-            None => refuse(&mut link, "protocol", "there is no such session"),
+        let Some(session) = session else {
+            return refuse(&mut link, "protocol", "there is no such session");
+        };
+        match session.attach(&mut link) {
+            Some(ended) => ended,
+            None => refuse(
+                &mut link,
+                "protocol",
+                "a session has one further connection",
+            ),
         }
     }
 

@@ -148,6 +148,10 @@ impl<'a> Walk<'a> {
             if matches!(name, b"." | b"..") {
                 continue;
             }
+            // Others can make what no path can say; a client could not be told of it.
+            if at.len() + 1 + name.len() > path::PATH_BYTES_MAX {
+                continue;
+            }
             let stat = match stat_at(fd.as_fd(), name) {
                 Err(Errno::NOENT) => continue,
                 stat => stat?,

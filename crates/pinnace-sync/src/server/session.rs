@@ -7,7 +7,7 @@
 mod certainty;
 mod greeting;
 
-pub(super) use greeting::facts;
+pub(super) use greeting::{ROWS_FRAME_BYTES, facts};
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -28,6 +28,9 @@ use crate::wire::{
     FRAME_BYTES_MAX, FrameError, FrameKind, OpenedPack, Piece, WireError, read_frame, write_frame,
 };
 
+/// Characters of what a client says is wrong.
+const REASON_CHARS_MAX: usize = 1000;
+
 /// A session under way.
 pub(super) struct Session {
     pub(super) share: Arc<Share>,
@@ -43,9 +46,20 @@ pub(super) struct Session {
     next_ask: AtomicU64,
     is_over: AtomicBool,
     has_ended: (Mutex<bool>, Condvar),
+    is_attached: (Mutex<bool>, Condvar),
     jobs: Jobs,
     streams: Streams,
     listener: Arc<dyn Listener>,
+}
+
+/// Says that the further connection is read no more.
+struct Detaching<'a>(&'a Session);
+
+impl Drop for Detaching<'_> {
+    fn drop(&mut self) {
+        *held(&self.0.is_attached.0) = false;
+        self.0.is_attached.1.notify_all();
+    }
 }
 
 /// Says that a session has ended, however it did: the next one waits for that.
@@ -86,6 +100,7 @@ impl Session {
             next_ask: AtomicU64::new(1),
             is_over: AtomicBool::new(false),
             has_ended: (Mutex::new(false), Condvar::new()),
+            is_attached: (Mutex::new(false), Condvar::new()),
             jobs: Jobs::new(next_seq),
             streams: Streams::default(),
             listener,
@@ -125,12 +140,7 @@ impl Session {
 
     fn converse(&self, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
         let share = &self.share;
-        let committer = Committer::new(
-            share,
-            &self.streams,
-            self.hello.durability,
-            self.listener.clock(),
-        );
+        let committer = Committer::new(share, self.hello.durability, self.listener.clock());
         let threads =
             std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
         let ended = std::thread::scope(|scope| {
@@ -139,11 +149,20 @@ impl Session {
             }
             scope.spawn(|| self.sync());
             let ended = self.read(Way::Control, reader);
+            self.answer_nonsense(&ended);
             self.end();
             ended
         });
+        self.wait_for_detached();
         self.clean_up();
         ended
+    }
+
+    /// A client that makes a mistake is told which.
+    fn answer_nonsense(&self, ended: &Result<(), FrameError>) {
+        if let Err(FrameError::Wire(error)) = ended {
+            self.refuse("protocol", &error.to_string());
+        }
     }
 
     /// Ends the session from outside, with a word about why.
@@ -174,15 +193,33 @@ impl Session {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Takes a further connection.
-    pub(super) fn attach(&self, link: &mut Link) -> Result<(), FrameError> {
+    /// Converses on the further connection until it ends, and the session with it: half a session is none. `None`
+    /// if it has one already.
+    pub(super) fn attach(&self, link: &mut Link) -> Option<Result<(), FrameError>> {
+        if std::mem::replace(&mut *held(&self.is_attached.0), true) {
+            return None;
+        }
+        let _detaching = Detaching(self);
         if let Some(close) = link.close.take() {
             held(&self.closes).push(close);
         }
         if self.is_over() {
-            return Err(FrameError::Closed);
+            return Some(Err(FrameError::Closed));
         }
-        self.read(Way::Bulk, &mut link.reader)
+        let ended = self.read(Way::Bulk, &mut link.reader);
+        self.answer_nonsense(&ended);
+        self.end();
+        Some(ended)
+    }
+
+    /// Waits until nobody reads the further connection any more.
+    fn wait_for_detached(&self) {
+        let attached = held(&self.is_attached.0);
+        let attached = self
+            .is_attached
+            .1
+            .wait_while(attached, |attached| *attached);
+        drop(attached.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn send(&self, kind: FrameKind, parts: &[&[u8]]) -> std::io::Result<()> {
@@ -202,10 +239,15 @@ impl Session {
             match (kind, way) {
                 (FrameKind::Pack, _) => {
                     let bytes = std::mem::take(&mut body);
-                    self.jobs.push(way, OpenedPack::open(bytes)?);
+                    self.jobs.push(way, OpenedPack::open(bytes)?)?;
                 }
                 (FrameKind::Piece, Way::Bulk) => {
-                    self.streams.piece(&self.share, &Piece::read(&body)?)?;
+                    let piece = Piece::read(&body)?;
+                    if piece.begin.is_some() {
+                        // Earlier ones may be done with as soon as their changes are staged.
+                        self.jobs.wait_while(|| self.streams.is_full());
+                    }
+                    self.streams.piece(&self.share, &piece)?;
                 }
                 (FrameKind::Ping, _) => self.send(FrameKind::Pong, &[])?,
                 (FrameKind::Sync, Way::Control) => self.sync_now(),
@@ -225,7 +267,10 @@ impl Session {
         Ok(())
     }
 
-    fn note(&self, state: ClientState) {
+    fn note(&self, mut state: ClientState) {
+        if let Some(reason) = &mut state.reason {
+            *reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        }
         self.listener
             .client_is(&self.name, &state, self.share.progress().0);
         *held(&self.client) = state;
@@ -253,21 +298,31 @@ impl Session {
     /// A thread that stages, and commits when it is the one whose turn it is.
     fn work(&self, committer: &Committer<'_>) {
         while let Some(pack) = self.jobs.take() {
-            let staged = stage(&self.share, self.hello.durability, &pack);
-            drop(pack);
-            let turn = staged.and_then(|staged| self.jobs.staged(staged));
-            let mut turn = match turn {
-                Ok(turn) => turn,
-                Err(error) => return self.refuse("protocol", &error.to_string()),
-            };
-            while !turn.is_empty() {
-                match committer.commit(turn) {
-                    Ok(outcome) => self.acknowledge(&outcome),
-                    Err(error) => return self.refuse(error.code(), &error.to_string()),
-                }
-                turn = self.jobs.committed();
+            let ended = self.carry_out(pack, committer);
+            self.jobs.done();
+            if let Err((code, detail)) = ended {
+                return self.refuse(code, &detail);
             }
         }
+    }
+
+    /// Carries a pack out. What ends the session is said by code and text.
+    fn carry_out(
+        &self,
+        pack: OpenedPack,
+        committer: &Committer<'_>,
+    ) -> Result<(), (&'static str, String)> {
+        let staged = stage(&self.share, &self.streams, self.hello.durability, &pack);
+        drop(pack);
+        let turn = staged.and_then(|staged| self.jobs.staged(staged));
+        let mut turn = turn.map_err(|error| ("protocol", error.to_string()))?;
+        while !turn.is_empty() {
+            let outcome = committer.commit(turn);
+            let outcome = outcome.map_err(|error| (error.code(), error.to_string()))?;
+            self.acknowledge(&outcome);
+            turn = self.jobs.committed();
+        }
+        Ok(())
     }
 
     /// Removes from the stage what did not get its turn.

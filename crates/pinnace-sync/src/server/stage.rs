@@ -7,22 +7,24 @@
 //! Invariant: nothing outside the stage is touched; what stands in a [`Staged`] has the content that was announced.
 //! Left to others: when (`jobs`), writing files (`writing`), and everything after (`commit`).
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pinnace_proto::sync::Durability;
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
 
 use super::dress::{Dresser, decode_attrs};
 use super::share::Share;
 use super::staged::{
-    Act, Failure, FailureCode, New, Staged, StagedDir, Wanted, What, outline, place,
+    Act, Failure, FailureCode, New, Staged, StagedDir, Wanted, What, held_bytes, outline, place,
 };
+use super::stream::Streams;
 use super::writing::{Written, create, write_all, wrong_content};
 use crate::chunk::{Chunk, ChunkId, Recipe};
-use crate::meta::{ContentId, Kind, of_stat};
-use crate::wire::{Facts, Op, OpenedPack, Pack, Place, WireError};
+use crate::meta::{ContentId, Kind};
+use crate::path::{BadPath, PATH_BYTES_MAX};
+use crate::wire::{Facts, Op, OpenedPack, PACK_CHUNKS_MAX, Pack, PackDir, Place, WireError};
 
 /// New directories that one pack may hold: each is held open while the pack is staged.
 pub const PACK_NEW_DIRS_MAX: usize = 128;
@@ -48,6 +50,7 @@ pub(super) fn stage_name(number: u64) -> String {
 /// What is wrong with the pack as such, which ends the session. What is wrong with one change is in its act.
 pub(super) fn stage(
     share: &Share,
+    streams: &Streams,
     durability: Durability,
     opened: &OpenedPack,
 ) -> Result<Staged, WireError> {
@@ -59,6 +62,9 @@ pub(super) fn stage(
     }
     let mut staging = Staging {
         share,
+        streams,
+        path_bytes: path_bytes(&pack),
+        chunks_left: Cell::new(PACK_CHUNKS_MAX),
         dresser: Dresser::new(share.sets_owners, durability),
         open: dirs.iter().map(|_| None).collect(),
         next_dir: 0,
@@ -72,13 +78,38 @@ pub(super) fn stage(
     staging.dress_directories(&mut acts);
     Ok(Staged {
         first_seq: opened.first_seq,
+        held_bytes: held_bytes(&acts, &dirs),
         dirs,
         acts,
     })
 }
 
+/// How long the path of a name in a directory is.
+fn joined(dir_bytes: usize, name: &[u8]) -> usize {
+    dir_bytes + usize::from(dir_bytes > 0) + name.len()
+}
+
+/// How long the paths of a pack's directories are.
+fn path_bytes(pack: &Pack<'_>) -> Vec<usize> {
+    let mut bytes: Vec<usize> = Vec::with_capacity(pack.dirs.len());
+    for dir in &pack.dirs {
+        bytes.push(match dir {
+            PackDir::Known(path) => path.len(),
+            PackDir::New(act) => match pack.ops[*act as usize].at() {
+                Some(at) => joined(bytes[at.dir.0 as usize], at.name),
+                None => 0,
+            },
+        });
+    }
+    bytes
+}
+
 struct Staging<'a> {
     share: &'a Share,
+    streams: &'a Streams,
+    path_bytes: Vec<usize>,
+    /// Chunks that files made of old ones may still have.
+    chunks_left: Cell<usize>,
     dresser: Dresser,
     /// The pack's new directories that were made.
     open: Vec<Option<OwnedFd>>,
@@ -91,6 +122,14 @@ struct Staging<'a> {
 
 impl Staging<'_> {
     fn act(&mut self, op: &Op<'_>) -> Result<Act, WireError> {
+        if let Some(at) = op.at().filter(|at| self.is_long(at)) {
+            if matches!(op, Op::Mkdir { .. }) {
+                self.number_of_new_dir();
+            }
+            let failure = Failure::new(FailureCode::System, BadPath::PathLong.to_string());
+            let (at, what) = (place(at), What::Failed(failure));
+            return Ok(Act { at, what });
+        }
         let (at, what) = match op {
             Op::Mkdir { at, facts } => (at, self.mkdir(at, facts)?),
             Op::File {
@@ -129,10 +168,7 @@ impl Staging<'_> {
                 facts,
                 content,
                 stream,
-            } => {
-                decode_attrs(facts.attrs)?;
-                (at, What::Streamed(*stream, Wanted::of(facts), *content))
-            }
+            } => (at, self.streamed(facts, *stream, *content)?),
             Op::Link { at, target } => (at, What::Link((*target).into())),
             Op::Meta { at, kind, facts } => {
                 decode_attrs(facts.attrs)?;
@@ -148,6 +184,11 @@ impl Staging<'_> {
         };
         let at = place(at);
         Ok(Act { at, what })
+    }
+
+    /// Whether a place is deeper than a path can say: nobody could open what is there.
+    fn is_long(&self, at: &Place<'_>) -> bool {
+        joined(self.path_bytes[at.dir.0 as usize], at.name) > PATH_BYTES_MAX
     }
 
     /// Makes an entry where it belongs: in its directory, if that is made here too, or in the stage.
@@ -214,7 +255,6 @@ impl Staging<'_> {
     }
 
     fn number_of_new_dir(&mut self) -> usize {
-        use crate::wire::PackDir;
         while matches!(self.pack.dirs[self.next_dir], PackDir::Known(_)) {
             self.next_dir += 1;
         }
@@ -224,8 +264,8 @@ impl Staging<'_> {
 
     fn pack_act(&self, dir: usize) -> usize {
         match self.pack.dirs[dir] {
-            crate::wire::PackDir::New(act) => act as usize,
-            crate::wire::PackDir::Known(_) => 0,
+            PackDir::New(act) => act as usize,
+            PackDir::Known(_) => 0,
         }
     }
 
@@ -237,9 +277,9 @@ impl Staging<'_> {
         wanted: &Wanted,
     ) -> Result<New, Failure> {
         rustix::fs::symlinkat(target, dir, name)?;
-        self.dresser.symlink(dir, name, wanted)?;
-        let stat = crate::fs::stat_at(dir, name)?;
-        let (_, print, _) = of_stat(&stat).ok_or(Errno::INVAL)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        let print = self.dresser.symlink(held.as_fd(), wanted)?;
         Ok(New {
             meta: wanted.meta(Kind::Symlink, target.len() as u64),
             print,
@@ -269,8 +309,10 @@ impl Staging<'_> {
             let base = self.share.base(base, base_content)?;
             let file = create(dir, name, wanted.mode)?;
             let mut written = Written::new(&file);
-            written.steps(Some(&base), steps, bytes)?;
-            let (recipe, size) = written.end(*content)?;
+            written.steps(Some(&base), steps, bytes, self.chunks_left.get())?;
+            let taken = self.chunks_left.get() - written.chunks();
+            self.chunks_left.set(taken);
+            let (_, recipe, size) = written.end(*content)?;
             let print = self.dresser.file(&file, &wanted, &attrs)?;
             Ok(New {
                 meta: wanted.meta(Kind::File, size),
@@ -278,6 +320,29 @@ impl Staging<'_> {
                 content: *content,
                 recipe,
             })
+        });
+        Ok(made.unwrap_or_else(What::Failed))
+    }
+
+    /// A file that came in pieces, all of them before this change.
+    fn streamed(
+        &self,
+        facts: &Facts<'_>,
+        stream: u64,
+        content: ContentId,
+    ) -> Result<What, WireError> {
+        let (wanted, attrs) = (Wanted::of(facts), decode_attrs(facts.attrs)?);
+        let made = self.streams.finish(self.share, stream, content, |file| {
+            self.dresser.file(file, &wanted, &attrs)
+        });
+        let made = made.map(|done| {
+            let new = New {
+                meta: wanted.meta(Kind::File, done.size),
+                print: done.print,
+                content,
+                recipe: done.recipe,
+            };
+            What::Placed(done.number, new)
         });
         Ok(made.unwrap_or_else(What::Failed))
     }

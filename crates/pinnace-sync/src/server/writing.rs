@@ -85,17 +85,28 @@ impl<F: AsFd> Written<F> {
         }
     }
 
-    pub(super) fn file(&self) -> &F {
-        &self.file
+    /// How many chunks it has so far.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
     }
 
-    /// Writes what the steps say. What is copied is verified by the base's recipe.
+    /// Writes what the steps say. What is copied is verified by the base's recipe. With more chunks than these it
+    /// fails before they are written.
     pub(super) fn steps(
         &mut self,
         base: Option<&Base>,
         steps: &[Step],
         mut bytes: &[u8],
+        chunks_max: usize,
     ) -> Result<(), Failure> {
+        let more = steps.iter().map(|step| match step {
+            Step::Copy { count, .. } => u64::from(*count),
+            Step::New(_) | Step::Hole(_) => 1,
+        });
+        if self.chunks.len() as u64 + more.sum::<u64>() > chunks_max as u64 {
+            let detail = format!("a file made of others has at most {chunks_max} chunks here");
+            return Err(Failure::new(FailureCode::Space, detail));
+        }
         for step in steps {
             match *step {
                 Step::New(count) => {
@@ -180,7 +191,7 @@ impl<F: AsFd> Written<F> {
     }
 
     /// Ends the file and says what its recipe and length are.
-    pub(super) fn end(self, content: ContentId) -> Result<(Option<Recipe>, u64), Failure> {
+    pub(super) fn end(self, content: ContentId) -> Result<(F, Option<Recipe>, u64), Failure> {
         let recipe = Recipe {
             chunks: self.chunks,
         };
@@ -189,6 +200,32 @@ impl<F: AsFd> Written<F> {
         }
         // A hole at the end has left no trace in the length.
         rustix::fs::ftruncate(&self.file, self.offset)?;
-        Ok((Some(recipe), self.offset))
+        Ok((self.file, Some(recipe), self.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_too_many_chunks_is_refused_before_they_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = crate::fs::Root::open(folder.path()).unwrap();
+        let file = create(held.as_fd(), b"f", 0o600).unwrap();
+        let mut written = Written::new(file);
+        written.steps(None, &[Step::Hole(1); 5], &[], 8).unwrap();
+        for steps in [
+            &[Step::Hole(1); 4][..],
+            &[Step::Copy {
+                first: 0,
+                count: u32::MAX,
+            }],
+        ] {
+            let failure = written.steps(None, steps, &[], 8).unwrap_err();
+            assert_eq!(failure.code, FailureCode::Space);
+            assert_eq!(written.chunks(), 5);
+        }
+        written.steps(None, &[Step::Hole(1); 3], &[], 8).unwrap();
     }
 }

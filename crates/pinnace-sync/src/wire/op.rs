@@ -155,6 +155,25 @@ pub enum Op<'a> {
     },
 }
 
+impl<'a> Op<'a> {
+    /// Where it does something; an exchange has two places, which are paths.
+    #[must_use]
+    pub fn at(&self) -> Option<&Place<'a>> {
+        match self {
+            Op::Mkdir { at, .. }
+            | Op::File { at, .. }
+            | Op::Symlink { at, .. }
+            | Op::Link { at, .. }
+            | Op::Meta { at, .. }
+            | Op::Rename { at, .. }
+            | Op::Remove { at }
+            | Op::Patch { at, .. }
+            | Op::Streamed { at, .. } => Some(at),
+            Op::Exchange { .. } => None,
+        }
+    }
+}
+
 /// Tags of operations; `DIR` is no operation but a directory that is there.
 pub(super) const DIR: u8 = 0;
 const MKDIR: u8 = 1;

@@ -8,7 +8,9 @@
 
 mod durability;
 mod first;
+mod hand;
 mod histories;
+mod hostile;
 mod live;
 mod pair;
 mod safety;

@@ -5,13 +5,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::Commit;
 use crate::fs::stat_at;
 use crate::index::{Change, NodeId};
-use crate::meta::Kind;
+use crate::meta::{Fingerprint, Kind};
 use crate::path;
 use crate::server::dress::{decode_attrs, print_of};
 use crate::server::stage::stage_name;
@@ -49,14 +49,11 @@ impl Commit<'_, '_> {
         row.print = if name.is_empty() {
             self.of.dresser.again(fd.as_fd(), wanted, &attrs)?
         } else if kind == Kind::Symlink {
-            self.of.dresser.symlink(fd.as_fd(), name, wanted)?;
-            print_of(&stat_at(fd.as_fd(), name)?)?
+            let link = hold(fd, name)?;
+            check_is(&link, row.print.inode)?;
+            self.of.dresser.symlink(link.as_fd(), wanted)?
         } else {
-            let file = open_to_dress(fd, name)?;
-            if print_of(&rustix::fs::fstat(&file)?)?.inode != row.print.inode {
-                let detail = "the entry on the server was replaced by somebody else";
-                return Err(Failure::new(FailureCode::Base, detail));
-            }
+            let file = open_to_dress(fd, name, row.print.inode)?;
             self.of.dresser.again(file.as_fd(), wanted, &attrs)?
         };
         row.meta = wanted.meta(kind, row.meta.size);
@@ -138,17 +135,16 @@ impl Commit<'_, '_> {
         let mut row = *self.state.index.row(node);
         let (from_dir, from_name) = path::split(from);
         let from_parent = self.state.index.parent(node).ok_or_else(missing)?;
-        if path::is_within(&self.state.index.path(parent), from) {
-            return Err(Failure::new(
-                FailureCode::Missing,
-                "a directory cannot go into itself",
-            ));
+        let to = path::join(&self.state.index.path(parent), name);
+        if to == from {
+            return Ok(Some(node));
         }
+        if path::is_within(&to, from) || path::is_within(from, &to) {
+            return Err(within());
+        }
+        self.check_length(node, from.len(), to.len())?;
         let from_fd = self.of.share.root.dir(from_dir)?;
-        if stat_at(from_fd.as_fd(), from_name)?.st_ino != row.print.inode {
-            let detail = "the entry on the server was replaced by somebody else";
-            return Err(Failure::new(FailureCode::Base, detail));
-        }
+        check_inode(&stat_at(from_fd.as_fd(), from_name)?, row.print.inode)?;
         let flags = RenameFlags::NOREPLACE;
         let first = rustix::fs::renameat_with(&from_fd, from_name, self.fd(dir)?, name, flags);
         if first == Err(Errno::EXIST) {
@@ -156,8 +152,11 @@ impl Commit<'_, '_> {
             rustix::fs::renameat_with(&from_fd, from_name, self.fd(dir)?, name, flags)?;
         } else {
             first?;
+            if let Some(gone) = self.state.index.child(parent, name) {
+                self.forget(gone);
+            }
         }
-        row.print = print_of(&stat_at(self.fd(dir)?.as_fd(), name)?)?;
+        row.print = print_if(&stat_at(self.fd(dir)?.as_fd(), name)?, row.print.inode);
         row.seq = self.seq;
         let state = &mut *self.state;
         state
@@ -179,6 +178,24 @@ impl Commit<'_, '_> {
         Ok(Some(node))
     }
 
+    /// Whether everything beneath an entry can still be named when its path changes its length.
+    fn check_length(&self, node: NodeId, before: usize, after: usize) -> Result<(), Failure> {
+        let index = &self.state.index;
+        if after <= before {
+            return Ok(());
+        }
+        let mut waiting = vec![(node, after)];
+        while let Some((node, bytes)) = waiting.pop() {
+            if bytes > path::PATH_BYTES_MAX {
+                let detail = path::BadPath::PathLong.to_string();
+                return Err(Failure::new(FailureCode::System, detail));
+            }
+            let children = index.children(node);
+            waiting.extend(children.map(|child| (child, bytes + 1 + index.name(child).len())));
+        }
+        Ok(())
+    }
+
     /// A client that missed the rename is told of everything that came along with it.
     pub(super) fn renew_beneath(&mut self, node: NodeId) {
         let mut waiting: Vec<NodeId> = self.state.index.children(node).collect();
@@ -196,11 +213,11 @@ impl Commit<'_, '_> {
         let nodes = index.find(a).zip(index.find(b));
         let (node_a, node_b) = nodes.ok_or_else(missing)?;
         if path::is_within(a, b) || path::is_within(b, a) {
-            return Err(Failure::new(
-                FailureCode::Missing,
-                "a directory cannot go into itself",
-            ));
+            return Err(within());
         }
+        self.check_length(node_a, a.len(), b.len())?;
+        self.check_length(node_b, b.len(), a.len())?;
+        let index = &self.state.index;
         let parents = index.parent(node_a).zip(index.parent(node_b));
         let (parent_a, parent_b) = parents.ok_or_else(missing)?;
         let ((dir_a, name_a), (dir_b, name_b)) = (path::split(a), path::split(b));
@@ -208,6 +225,10 @@ impl Commit<'_, '_> {
             self.of.share.root.dir(dir_a)?,
             self.of.share.root.dir(dir_b)?,
         );
+        for (node, fd, name) in [(node_a, &fd_a, name_a), (node_b, &fd_b, name_b)] {
+            let known = self.state.index.row(node).print.inode;
+            check_inode(&stat_at(fd.as_fd(), name)?, known)?;
+        }
         rustix::fs::renameat_with(&fd_a, name_a, &fd_b, name_b, RenameFlags::EXCHANGE)?;
         let exchanged = self.state.index.exchange(node_a, node_b);
         exchanged.map_err(|_| missing())?;
@@ -217,7 +238,7 @@ impl Commit<'_, '_> {
         });
         for (node, fd, name) in [(node_a, &fd_b, name_b), (node_b, &fd_a, name_a)] {
             let mut row = *self.state.index.row(node);
-            row.print = print_of(&stat_at(fd.as_fd(), name)?)?;
+            row.print = print_if(&stat_at(fd.as_fd(), name)?, row.print.inode);
             row.seq = self.seq;
             self.set_row(node, row);
             self.renew_beneath(node);
@@ -246,23 +267,52 @@ impl Commit<'_, '_> {
     }
 }
 
-/// Opens a file or directory whose looks shall change, also one that this process may not read.
-fn open_to_dress(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Failure> {
+fn within() -> Failure {
+    let detail = "an entry cannot go into itself or replace what it lies in";
+    Failure::new(FailureCode::Missing, detail)
+}
+
+/// Whether this is what is known to be there.
+fn check_inode(stat: &Stat, known: u64) -> Result<(), Failure> {
+    if stat.st_ino == known {
+        return Ok(());
+    }
+    let detail = "the entry on the server was replaced by somebody else";
+    Err(Failure::new(FailureCode::Base, detail))
+}
+
+fn check_is(held: &OwnedFd, known: u64) -> Result<(), Failure> {
+    check_inode(&rustix::fs::fstat(held)?, known)
+}
+
+/// What tells whether an entry is still the same; nothing, if it is another by now.
+fn print_if(stat: &Stat, known: u64) -> Fingerprint {
+    let print = print_of(stat).ok().filter(|print| print.inode == known);
+    print.unwrap_or(Fingerprint::UNKNOWN)
+}
+
+/// Holds an entry, whatever it is, without opening it.
+fn hold(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
+}
+
+/// Opens a file or directory whose looks shall change, also one that this process may not read. It is the one with this
+/// inode, or nothing is done to it.
+fn open_to_dress(dir: &OwnedFd, name: &[u8], known: u64) -> Result<OwnedFd, Failure> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+    let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
             // Its owner may look away for a moment: nobody else gets more than they had.
-            let held = rustix::fs::openat(
-                dir,
-                name,
-                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
+            let held = hold(dir, name)?;
+            check_is(&held, known)?;
             let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
             let mode = Mode::from_raw_mode(rustix::fs::fstat(&held)?.st_mode) | Mode::RUSR;
             rustix::fs::chmod(&link, mode)?;
-            Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+            rustix::fs::openat(dir, name, flags, Mode::empty())?
         }
-        opened => Ok(opened?),
-    }
+        opened => opened?,
+    };
+    check_is(&opened, known)?;
+    Ok(opened)
 }

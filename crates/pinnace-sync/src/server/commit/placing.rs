@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::Commit;
 use crate::fs::stat_at;
 use crate::index::{Change, Index, NodeId, Row};
-use crate::meta::{Kind, Meta};
+use crate::meta::{Fingerprint, Kind, Meta};
 use crate::path;
 use crate::server::dress::print_of;
 use crate::server::recover::shown;
@@ -44,6 +44,8 @@ impl Commit<'_, '_> {
         };
         // The rename has changed the inode, and with it what tells whether it is still the same.
         let print = print_of(&stat_at(self.fd(dir)?.as_fd(), name)?)?;
+        let is_it = print.inode == new.print.inode;
+        let print = if is_it { print } else { Fingerprint::UNKNOWN };
         self.touched.insert(parent);
         self.put(parent, name, New { print, ..new }).map(Some)
     }
@@ -76,7 +78,12 @@ impl Commit<'_, '_> {
         let flags = RenameFlags::NOREPLACE;
         let first = rustix::fs::renameat_with(stage, staged, self.fd(dir)?, name, flags);
         if first != Err(Errno::EXIST) {
-            return Ok(first?);
+            first?;
+            // What is known to be here was gone.
+            if let Some(node) = self.state.index.child(parent, name) {
+                self.forget(node);
+            }
+            return Ok(());
         }
         self.discard(dir, parent, name)?;
         rustix::fs::renameat_with(stage, staged, self.fd(dir)?, name, flags)?;
@@ -124,6 +131,9 @@ impl Commit<'_, '_> {
 
     /// An entry is no longer there.
     pub(super) fn forget(&mut self, node: NodeId) {
+        if self.state.index.row(node).meta.kind == Kind::Directory {
+            self.close_within(node);
+        }
         let state = &mut *self.state;
         let path = state.index.path(node).into_boxed_slice();
         state.bytes -= bytes_beneath(&state.index, node);

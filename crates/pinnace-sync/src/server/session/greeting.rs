@@ -14,7 +14,7 @@ use crate::wire::{FrameError, FrameKind, RowFacts, RowsBuilder};
 /// Bytes that a client may have under way on its first connection without an answer.
 const WINDOW_BYTES: u64 = 8 << 20;
 /// Bytes of one frame of rows.
-const ROWS_FRAME_BYTES: usize = 256 << 10;
+pub(in crate::server) const ROWS_FRAME_BYTES: usize = 256 << 10;
 
 impl Session {
     /// Says where the share is, and what the client does not know of it.
@@ -51,15 +51,23 @@ impl Session {
 
     pub(super) fn send_rows(&self, after: Option<u64>) -> std::io::Result<()> {
         let mut rows = RowsBuilder::default();
+        // Sent when the share is free again.
+        let mut gone = Vec::new();
         let nodes: Vec<_> = {
             let state = self.share.lock();
             let removals = state.removals.iter();
             for (_, path) in removals.filter(|(seq, _)| after.is_some_and(|after| *seq > after)) {
                 rows.push(path, None);
+                if rows.bytes() > ROWS_FRAME_BYTES {
+                    gone.push(rows.take());
+                }
             }
             let is_new = |node: &_| after.is_none_or(|after| state.index.row(*node).seq > after);
             state.index.walk().filter(is_new).collect()
         };
+        for frame in gone {
+            self.send(FrameKind::Rows, &[&frame])?;
+        }
         // Nobody else changes the index: the session holds the share.
         for some in nodes.chunks(1024) {
             let state = self.share.lock();

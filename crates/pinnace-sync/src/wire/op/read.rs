@@ -12,12 +12,15 @@ use super::{
 use crate::meta::{ContentId, Kind, Stamp};
 use crate::path;
 use crate::wire::bytes::{Reader, WireError};
+use crate::wire::pack::PACK_CHUNKS_MAX;
 
 /// Reads operations of one pack, whose bodies they take one after the other.
 pub(in crate::wire) struct OpReader<'a> {
     pub(in crate::wire) reader: Reader<'a>,
     /// How many directories the pack has so far.
     pub(in crate::wire) dirs: u32,
+    /// How many chunks its files have so far.
+    pub(in crate::wire) chunks: usize,
     pub(in crate::wire) bodies_taken: usize,
     pub(in crate::wire) bodies_bytes: usize,
 }
@@ -75,6 +78,12 @@ impl<'a> OpReader<'a> {
         let count = self.reader.number()?;
         if count > self.reader.left() as u64 {
             return Err(WireError::Short);
+        }
+        self.chunks += count as usize;
+        if self.chunks > PACK_CHUNKS_MAX {
+            return Err(WireError::Value(
+                "the files of a pack have more than 65536 chunks",
+            ));
         }
         let mut cuts = Vec::with_capacity(count as usize);
         let mut sum = 0u64;
