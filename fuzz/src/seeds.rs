@@ -1,6 +1,8 @@
 //! Writes `corpus/`: for each target a few inputs to begin with, made with the product's own writers and
 //! schemas. What a target finds besides stays in `target/corpus/`.
 
+mod sync_seeds;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -192,6 +194,8 @@ fn compact(file: &[u8]) -> Vec<u8> {
 }
 
 fn main() {
+    write("sync_messages", sync_seeds::messages());
+    write("sync_index", sync_seeds::index());
     write("nats_operations", SESSIONS.map(|text| text.into()));
     write("nats_connect", CONNECTS.map(|text| text.into()));
     write("units", TEXTS.map(|text| text.into()));

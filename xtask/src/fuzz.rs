@@ -11,8 +11,10 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, bail};
 
 /// The decoders, each a program in `fuzz/src/`.
-const TARGETS: [&str; 6] = [
+const TARGETS: [&str; 8] = [
     "topic_records",
+    "sync_index",
+    "sync_messages",
     "log_recovery",
     "documents",
     "nats_operations",

@@ -81,7 +81,8 @@ pub struct Welcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
     /// `held` (another client mirrors into the share), `replaced` (this client connected anew), `protocol`,
-    /// `storage`, `stopping`, `removed` (the share was removed while it was mirrored into).
+    /// `storage`, `stopping`, `removed` (the share was removed while it was mirrored into), `again` (what is in it could
+    /// not be recorded, as when the disk is full; the next session compares it).
     pub code: String,
     /// What happened and what to do.
     pub detail: String,

@@ -67,7 +67,7 @@ pub fn mirror(
             Ok(Ended::Done(outcome)) => return Ok(outcome),
             Ok(Ended::Over(Over::Stopped)) => return Ok(Outcome::default()),
             Ok(Ended::Over(Over::Refused { code, detail })) => match code.as_str() {
-                "stopping" | "removed" => detail,
+                "stopping" | "removed" | "again" => detail,
                 _ => return Err(MirrorError::Refused { code, detail }),
             },
             Ok(Ended::Over(Over::Resync(why))) => {

@@ -10,6 +10,11 @@ use crate::meta::{ContentId, Fingerprint, Kind, Meta, Stamp};
 /// Bytes of a row.
 pub(super) const ROW_BYTES: usize = 120;
 
+/// The last place of a recipe in its file.
+const RECIPE_OFFSET_MAX: u64 = 1 << 40;
+/// Chunks of a recipe.
+const RECIPE_CHUNKS_MAX: u32 = 1 << 25;
+
 const HAS_RECIPE: u8 = 1;
 const IS_LINKED: u8 = 2;
 const IS_RACY: u8 = 4;
@@ -185,6 +190,13 @@ pub(super) fn decode_row(fields: &mut Fields<'_>) -> Option<Row> {
     let (mtime_secs, ctime_secs) = (fields.u64()?.cast_signed(), fields.u64()?.cast_signed());
     let (size, attrs) = (fields.u64()?, fields.u64()?);
     let (inode, seq, offset) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let recipe = RecipeRef { offset, chunks };
+    let recipe = (flags & HAS_RECIPE != 0).then_some(recipe);
+    // No file of recipes is so large; one that was said to be could not be read or go on.
+    let is_there = |recipe: RecipeRef| {
+        recipe.offset <= RECIPE_OFFSET_MAX && recipe.chunks <= RECIPE_CHUNKS_MAX
+    };
+    recipe.is_none_or(is_there).then_some(())?;
     Some(Row {
         meta: Meta {
             kind,
@@ -207,7 +219,7 @@ pub(super) fn decode_row(fields: &mut Fields<'_>) -> Option<Row> {
         },
         content: ContentId(fields.array()?),
         seq,
-        recipe: (flags & HAS_RECIPE != 0).then_some(RecipeRef { offset, chunks }),
+        recipe,
         is_linked: flags & IS_LINKED != 0,
         is_racy: flags & IS_RACY != 0,
     })
@@ -243,5 +255,27 @@ impl<'a> Fields<'a> {
 
     fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_where_no_file_reaches_is_none() {
+        for (offset, chunks, is_row) in [
+            (RECIPE_OFFSET_MAX, RECIPE_CHUNKS_MAX, true),
+            (RECIPE_OFFSET_MAX + 1, 1, false),
+            (u64::MAX, 1, false),
+            (32, RECIPE_CHUNKS_MAX + 1, false),
+        ] {
+            let mut row = Row::DIRECTORY;
+            (row.meta.kind, row.recipe) = (Kind::File, Some(RecipeRef { offset, chunks }));
+            let mut bytes = Vec::new();
+            encode_row(&row, row.recipe, &mut bytes);
+            let found = decode_row(&mut Fields(&bytes));
+            assert_eq!(found, is_row.then_some(row), "{offset} {chunks}");
+        }
     }
 }

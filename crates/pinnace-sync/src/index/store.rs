@@ -337,6 +337,16 @@ fn replay_log(
 }
 
 #[cfg(test)]
+impl Store {
+    /// From now on the log can neither be written nor cut.
+    pub(crate) fn break_log(&mut self) {
+        if let Ok(log) = File::open(self.dir.join(LOG)) {
+            self.log = log;
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::index::Row;
@@ -355,8 +365,7 @@ mod tests {
             name,
             row,
         }];
-        // A file that can neither be written nor cut.
-        store.log = File::open(dir.path().join(LOG)).unwrap();
+        store.break_log();
         let error = store.append(&change).unwrap_err();
         assert!(
             matches!(

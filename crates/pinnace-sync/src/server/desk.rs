@@ -1,7 +1,10 @@
 //! All shares of a server: who mirrors into which, and what is asked about them.
 //!
 //! Invariant: a share has one writer at a time. A second client is told who has it; the same client coming again takes the
-//! place of its earlier connection. Left to others: the transport, who may do what, publishing events.
+//! place of its earlier connection. Left to others: the transport, who may do what, publishing events; what is asked
+//! (`questions`).
+
+mod questions;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -9,16 +12,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::sync::{
-    Attach, ClientState, Hello, Question, Refused, ShareInfo, Shares as SharesInfo, Trash, Verdict,
-    Writer,
-};
+use pinnace_proto::sync::{Attach, ClientState, Hello, Refused};
 
 use super::session::Session;
 use super::share::{Places, Share, ShareError};
-use super::verify;
 use crate::chunk::CHUNKING_VERSION;
+use crate::path;
 use crate::wire::{FrameError, FrameKind, read_frame, write_frame};
+
+/// Bytes of the first frame of a connection.
+const GREETING_BYTES_MAX: usize = 16 << 10;
+/// Characters of a client's name.
+const CLIENT_NAME_CHARS_MAX: usize = 100;
 
 /// Closes a connection from another thread.
 pub type Close = Box<dyn Fn() + Send>;
@@ -104,6 +109,12 @@ impl Shares {
         let mut body = Vec::new();
         let first = read_frame(&mut link.reader, &mut body);
         let ended = match first {
+            Ok(_) if pinnace_proto::name::check(share).is_err() => {
+                refuse(&mut link, "protocol", "a share has no such name")
+            }
+            Ok(_) if body.len() > GREETING_BYTES_MAX => {
+                refuse(&mut link, "protocol", "a greeting has at most 16 KiB")
+            }
             Ok(FrameKind::Hello) => match serde_json::from_slice::<Hello>(&body) {
                 Ok(hello) => self.open_session(share, hello, link),
                 Err(error) => refuse(&mut link, "protocol", &format!("the greeting: {error}")),
@@ -113,6 +124,7 @@ impl Shares {
                 Err(error) => refuse(&mut link, "protocol", &format!("the greeting: {error}")),
             },
             Ok(_) => refuse(&mut link, "protocol", "a session begins with a greeting"),
+            Err(FrameError::Wire(error)) => refuse(&mut link, "protocol", &error.to_string()),
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
@@ -120,7 +132,7 @@ impl Shares {
         }
     }
 
-    fn open_session(&self, name: &str, hello: Hello, mut link: Link) -> Result<(), FrameError> {
+    fn open_session(&self, name: &str, mut hello: Hello, mut link: Link) -> Result<(), FrameError> {
         if hello.v != DOCUMENT_VERSION || hello.chunking != CHUNKING_VERSION {
             let detail = "client and server do not speak the same version; use the same program";
             return refuse(&mut link, "protocol", detail);
@@ -128,6 +140,9 @@ impl Shares {
         if hello.share != name {
             return refuse(&mut link, "protocol", "the greeting names another share");
         }
+        // It is for people, in logs and answers.
+        let shown = path::show(hello.name.as_bytes());
+        hello.name = shown.chars().take(CLIENT_NAME_CHARS_MAX).collect();
         let slot = self.slot(name);
         if hello.only_looks {
             return self.show(&slot, hello, link);
@@ -151,7 +166,7 @@ impl Shares {
             }
             let share = match self.share(&mut slot, name) {
                 Ok(share) => share,
-                Err(error) => return refuse(&mut link, "storage", &error.to_string()),
+                Err(error) => return refuse(&mut link, error.code(), &error.to_string()),
             };
             let Some(close) = link.close.take() else {
                 return Err(FrameError::Closed);
@@ -179,7 +194,7 @@ impl Shares {
         let name = hello.share.clone();
         let share = match self.share(&mut held(slot), &name) {
             Ok(share) => share,
-            Err(error) => return refuse(&mut link, "storage", &error.to_string()),
+            Err(error) => return refuse(&mut link, error.code(), &error.to_string()),
         };
         let close: Close = link.close.take().unwrap_or_else(|| Box::new(|| {}));
         let came = (link.address.clone(), 0);
@@ -196,16 +211,19 @@ impl Shares {
     }
 
     fn attach(&self, name: &str, attach: &Attach, mut link: Link) -> Result<(), FrameError> {
-        let session = held(&self.slot(name)).session.clone();
+        let slot = held(&self.slots).get(name).cloned();
+        let session = slot.and_then(|slot| held(&slot).session.clone());
         let session = session.filter(|session| session.token == attach.token && !session.is_over());
-        match session {
-            Some(session) => {
-                let ended = session.attach(&mut link);
-                // Half a session is none.
-                session.end();
-                ended
-            }
-            None => refuse(&mut link, "protocol", "there is no such session"),
+        let Some(session) = session else {
+            return refuse(&mut link, "protocol", "there is no such session");
+        };
+        match session.attach(&mut link) {
+            Some(ended) => ended,
+            None => refuse(
+                &mut link,
+                "protocol",
+                "a session has one further connection",
+            ),
         }
     }
 
@@ -224,10 +242,13 @@ impl Shares {
     }
 
     fn share(&self, slot: &mut Slot, name: &str) -> Result<Arc<Share>, ShareError> {
-        if let Some(share) = &slot.share
-            && share.is_in_place()
-        {
-            return Ok(share.clone());
+        if let Some(share) = &slot.share {
+            // Two that are open would share a stage: the one that a session still has stays.
+            let is_held = || slot.session.as_ref().is_some_and(|s| !s.gate.has_ended());
+            if share.is_current() || is_held() {
+                return Ok(share.clone());
+            }
+            share.retire();
         }
         let share = Arc::new(Share::open(&self.places(name))?);
         slot.share = Some(share.clone());
@@ -235,7 +256,10 @@ impl Shares {
     }
 
     /// A share that exists.
-    fn known(&self, name: &str) -> Result<(Arc<Share>, Option<Arc<Session>>), DeskError> {
+    pub(super) fn known(
+        &self,
+        name: &str,
+    ) -> Result<(Arc<Share>, Option<Arc<Session>>), DeskError> {
         if !self.places(name).share.is_dir() {
             return Err(DeskError::Unknown(name.to_owned()));
         }
@@ -244,108 +268,6 @@ impl Shares {
         let share = self.share(&mut slot, name)?;
         let session = slot.session.clone().filter(|session| !session.is_over());
         Ok((share, session))
-    }
-
-    /// All shares.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn list(&self) -> Result<SharesInfo, DeskError> {
-        let mut shares = Vec::new();
-        let entries = match std::fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            entries => Some(entries?),
-        };
-        for entry in entries.into_iter().flatten() {
-            let name = entry?.file_name();
-            if let Some(name) = name.to_str().filter(|name| is_name(name)) {
-                shares.push(self.info(name).unwrap_or_else(|error| broken(name, &error)));
-            }
-        }
-        shares.sort_by(|a, b| a.share.cmp(&b.share));
-        Ok(SharesInfo {
-            v: DOCUMENT_VERSION,
-            shares,
-        })
-    }
-
-    /// One share.
-    ///
-    /// # Errors
-    /// It is not there or cannot be used.
-    pub fn info(&self, name: &str) -> Result<ShareInfo, DeskError> {
-        let (share, session) = self.known(name)?;
-        let (seq, durable) = share.progress();
-        let (entries, bytes, trash, problem) = share.figures();
-        Ok(ShareInfo {
-            v: DOCUMENT_VERSION,
-            share: name.to_owned(),
-            seq,
-            durable,
-            entries,
-            bytes,
-            trash,
-            writer: session.map(|session| Writer {
-                name: session.hello.name.clone(),
-                address: session.address.clone(),
-                since_us: session.since_us,
-                state: held(&session.client).clone(),
-            }),
-            problem,
-        })
-    }
-
-    /// What is in a share's trash.
-    ///
-    /// # Errors
-    /// The share is not there or cannot be used.
-    pub fn trash(&self, name: &str) -> Result<Trash, DeskError> {
-        let (share, _) = self.known(name)?;
-        let items = share.lock().trash.items();
-        Ok(Trash {
-            v: DOCUMENT_VERSION,
-            items,
-        })
-    }
-
-    /// Waits until everything that has happened in the source is durable in the share. Returns the last change.
-    ///
-    /// # Errors
-    /// Nobody mirrors into it, or the client cannot say.
-    pub fn wait(&self, name: &str) -> Result<u64, DeskError> {
-        let (_, session) = self.known(name)?;
-        let session = session.ok_or_else(|| DeskError::NoWriter(name.to_owned()))?;
-        Ok(ask(&session, name, Question::Wait)?.seq)
-    }
-
-    /// Compares a share with its source: by what is known of both, or by reading all files of both again. What is not as
-    /// it should be in the share is told to the client, which sends it anew.
-    ///
-    /// # Errors
-    /// Nobody mirrors into it, or one of the two cannot be read.
-    pub fn verify(&self, name: &str, deep: bool) -> Result<Verdict, DeskError> {
-        let (share, session) = self.known(name)?;
-        let session = session.ok_or_else(|| DeskError::NoWriter(name.to_owned()))?;
-        let repaired = verify::check(&share, &session, deep)?;
-        let question = if deep {
-            Question::DeepDigest
-        } else {
-            Question::Digest
-        };
-        let answer = ask(&session, name, question)?;
-        let (digest, entries) = share.digest();
-        let source = answer.digest.unwrap_or_default();
-        let own = super::hex(&digest);
-        Ok(Verdict {
-            v: DOCUMENT_VERSION,
-            equal: source == own && repaired.is_empty(),
-            seq: answer.seq,
-            source,
-            share: own,
-            entries,
-            deep,
-            repaired,
-        })
     }
 
     /// Tells all clients that the server goes down.
@@ -371,38 +293,6 @@ impl Shares {
                 tracing::warn!(%error, "what is too old in a trash cannot be removed");
             }
         }
-    }
-}
-
-fn ask(
-    session: &Session,
-    name: &str,
-    what: Question,
-) -> Result<pinnace_proto::sync::Answer, DeskError> {
-    let gone = || DeskError::Gone(name.to_owned());
-    let answer = session.ask(what).map_err(|_| gone())?;
-    let answer = answer.recv().map_err(|_| gone())?;
-    match answer.error {
-        Some(error) => Err(DeskError::Client(error)),
-        None => Ok(answer),
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    pinnace_proto::name::check(name).is_ok()
-}
-
-fn broken(name: &str, error: &DeskError) -> ShareInfo {
-    ShareInfo {
-        v: DOCUMENT_VERSION,
-        share: name.to_owned(),
-        seq: 0,
-        durable: 0,
-        entries: 0,
-        bytes: 0,
-        trash: 0,
-        writer: None,
-        problem: Some(error.to_string()),
     }
 }
 

@@ -97,18 +97,18 @@ impl Dresser {
         self.finish(of, wanted)
     }
 
-    /// A symlink, which has no mode and no attributes of its own.
+    /// A symlink that is held itself, by `O_PATH`; it has no mode and no attributes of its own.
     pub(super) fn symlink(
         &self,
-        dir: BorrowedFd<'_>,
-        name: &[u8],
+        held: BorrowedFd<'_>,
         wanted: &Wanted,
-    ) -> Result<(), Errno> {
+    ) -> Result<Fingerprint, Errno> {
         if self.sets_owners {
             let (uid, gid) = owner(wanted);
-            rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            rustix::fs::chownat(held, "", uid, gid, AtFlags::EMPTY_PATH)?;
         }
-        rustix::fs::utimensat(dir, name, &times(wanted.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(held, "", &times(wanted.mtime), AtFlags::EMPTY_PATH)?;
+        print_of(&rustix::fs::fstat(held)?)
     }
 
     fn own(&self, of: BorrowedFd<'_>, wanted: &Wanted) -> Result<(), Errno> {

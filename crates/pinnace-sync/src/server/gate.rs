@@ -27,6 +27,11 @@ impl Gate {
         self.pass(Stage::Ended);
     }
 
+    /// Whether nothing of the session works any more.
+    pub(super) fn has_ended(&self) -> bool {
+        *self.lock() == Stage::Ended
+    }
+
     /// Waits until the client can be told other things, or is gone.
     pub(super) fn wait_for_greeting(&self) {
         self.wait_while(|stage| stage == Stage::Greeting);

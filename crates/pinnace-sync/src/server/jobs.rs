@@ -12,10 +12,17 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::staged::Staged;
 use crate::wire::{OpenedPack, WireError};
 
-/// Packs of one connection that may wait to be staged.
+/// Packs of one connection that may wait to be staged while others are being worked on.
 const WAITING_MAX: usize = 6;
-/// Packs that may be staged before their turn: a gap is filled by another connection, or never.
+/// Packs of one connection that may wait when nothing can be done before more is read: what they wait for may be
+/// behind them. A client that never sends it is refused.
+const UNREADY_MAX: usize = 4096;
+/// Bytes of those.
+const UNREADY_BYTES_MAX: usize = 64 << 20;
+/// Packs that may be staged before their turn.
 const STAGED_MAX: usize = 4096;
+/// Bytes of memory that they may take, if it is not the next one's turn.
+const STAGED_BYTES_MAX: usize = 128 << 20;
 
 /// Which connection a pack came on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,9 @@ struct State {
     control: VecDeque<OpenedPack>,
     bulk: VecDeque<OpenedPack>,
     staged: BTreeMap<u64, Staged>,
+    staged_bytes: usize,
+    /// Packs that a thread has taken and is not done with.
+    busy: usize,
     /// The first number that nobody commits yet.
     next_seq: u64,
     /// The first number that is not in the share yet.
@@ -51,6 +61,8 @@ impl Jobs {
                 control: VecDeque::new(),
                 bulk: VecDeque::new(),
                 staged: BTreeMap::new(),
+                staged_bytes: 0,
+                busy: 0,
                 next_seq,
                 uncommitted_seq: next_seq,
                 is_committing: false,
@@ -65,21 +77,43 @@ impl Jobs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a pack; waits while there is no room. What comes after the end is dropped.
-    pub(super) fn push(&self, way: Way, pack: OpenedPack) {
+    /// Adds a pack; waits while there is no room and others are worked on. What comes after the end is dropped.
+    ///
+    /// # Errors
+    /// Too much waits for a number that does not come.
+    pub(super) fn push(&self, way: Way, pack: OpenedPack) -> Result<(), WireError> {
         let mut state = self.lock();
-        while !state.is_over && state.queue(way).len() >= WAITING_MAX {
+        while state.queue(way).len() >= WAITING_MAX && !state.is_over && state.goes_on() {
             state = self
                 .room
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        state.queue(way).push_back(pack);
+        let queue = state.queue(way);
+        if queue.len() >= WAITING_MAX {
+            let bytes: usize = queue.iter().map(OpenedPack::held_bytes).sum();
+            if queue.len() >= UNREADY_MAX || bytes >= UNREADY_BYTES_MAX {
+                return Err(WireError::Value("too many changes before their turn"));
+            }
+        }
+        queue.push_back(pack);
         drop(state);
         self.work.notify_one();
+        Ok(())
     }
 
-    /// The next pack to stage; `None` when it is over.
+    /// Waits while this holds and something is being worked on that may end it.
+    pub(super) fn wait_while(&self, holds: impl Fn() -> bool) {
+        let mut state = self.lock();
+        while !state.is_over && state.goes_on() && holds() {
+            state = self
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next pack to stage; `None` when it is over. Who gets one says when it is done with ([`Jobs::done`]).
     pub(super) fn take(&self) -> Option<OpenedPack> {
         let mut state = self.lock();
         loop {
@@ -87,6 +121,7 @@ impl Jobs {
                 return None;
             }
             if let Some(pack) = state.take_ready() {
+                state.busy += 1;
                 drop(state);
                 self.room.notify_all();
                 return Some(pack);
@@ -98,6 +133,13 @@ impl Jobs {
         }
     }
 
+    /// A pack that was taken is done with.
+    pub(super) fn done(&self) {
+        self.lock().busy -= 1;
+        self.work.notify_all();
+        self.room.notify_all();
+    }
+
     /// Adds a staged pack. Returns those whose turn it is, if nobody else is committing; who gets some commits
     /// them and then asks [`Jobs::committed`].
     pub(super) fn staged(&self, staged: Staged) -> Result<Vec<Staged>, WireError> {
@@ -105,9 +147,7 @@ impl Jobs {
         if staged.first_seq < state.next_seq || state.staged.contains_key(&staged.first_seq) {
             return Err(WireError::Value("a number was used twice"));
         }
-        if state.staged.len() >= STAGED_MAX {
-            return Err(WireError::Value("too many changes before their turn"));
-        }
+        state.staged_bytes += staged.held_bytes;
         state.staged.insert(staged.first_seq, staged);
         Ok(state.take_turn())
     }
@@ -140,6 +180,13 @@ impl Jobs {
 }
 
 impl State {
+    fn queue_of(&self, way: Way) -> &VecDeque<OpenedPack> {
+        match way {
+            Way::Control => &self.control,
+            Way::Bulk => &self.bulk,
+        }
+    }
+
     fn queue(&mut self, way: Way) -> &mut VecDeque<OpenedPack> {
         match way {
             Way::Control => &mut self.control,
@@ -148,14 +195,26 @@ impl State {
     }
 
     fn take_ready(&mut self) -> Option<OpenedPack> {
-        let next_seq = self.uncommitted_seq;
-        for queue in [&mut self.control, &mut self.bulk] {
-            let ready = |pack: &OpenedPack| !pack.waits || pack.first_seq == next_seq;
-            if let Some(place) = queue.iter().position(ready) {
-                return queue.remove(place);
+        for way in [Way::Control, Way::Bulk] {
+            let queue = self.queue_of(way);
+            if let Some(place) = queue.iter().position(|pack| self.is_ready(pack)) {
+                return self.queue(way).remove(place);
             }
         }
         None
+    }
+
+    /// Whether a pack can be staged now: what it reads is there, and memory for it.
+    fn is_ready(&self, pack: &OpenedPack) -> bool {
+        let is_next = pack.first_seq <= self.next_seq;
+        let has_room = self.staged.len() < STAGED_MAX && self.staged_bytes < STAGED_BYTES_MAX;
+        (is_next || has_room) && (!pack.waits || pack.first_seq <= self.uncommitted_seq)
+    }
+
+    /// Whether there is work that can be done without reading more.
+    fn goes_on(&self) -> bool {
+        let mut waiting = self.control.iter().chain(&self.bulk);
+        self.busy > 0 || waiting.any(|pack| self.is_ready(pack))
     }
 
     fn take_turn(&mut self) -> Vec<Staged> {
@@ -168,6 +227,7 @@ impl State {
         {
             let staged = entry.remove();
             self.next_seq += staged.acts.len() as u64;
+            self.staged_bytes -= staged.held_bytes;
             turn.push(staged);
         }
         self.is_committing = !turn.is_empty();

@@ -18,7 +18,10 @@ mod stage;
 mod staged;
 mod stream;
 mod trash;
+#[cfg(test)]
+mod trials;
 mod verify;
+mod writing;
 
 pub use desk::{Close, DeskError, Link, Listener, Shares};
 pub use share::{Places, Share, ShareError};

@@ -111,6 +111,7 @@ impl<'a> Walk<'a> {
         let mut waiting = vec![Vec::new()];
         while let Some(dir) = waiting.pop() {
             let mut state = self.share.lock();
+            state.check()?;
             let Some(node) = state.index.find(&dir) else {
                 continue;
             };
@@ -125,7 +126,8 @@ impl<'a> Walk<'a> {
             }
             let changes = std::mem::take(&mut self.changes);
             if !changes.is_empty() {
-                state.store.append(&changes)?;
+                let appended = state.store.append(&changes);
+                appended.map_err(|error| state.note_failure(error))?;
             }
         }
         Ok(self.found)
@@ -144,6 +146,10 @@ impl<'a> Walk<'a> {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
+                continue;
+            }
+            // Others can make what no path can say; a client could not be told of it.
+            if at.len() + 1 + name.len() > path::PATH_BYTES_MAX {
                 continue;
             }
             let stat = match stat_at(fd.as_fd(), name) {

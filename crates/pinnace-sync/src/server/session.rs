@@ -1,41 +1,36 @@
 //! One client's session: its packs are staged by as many threads as there are CPUs, committed in order, synced, and
 //! acknowledged.
 //!
-//! Invariant: `Committed` is sent after the share and the log of its index have the change, `Durable` after both were
-//! synced; failures are told before the acknowledgement that covers them. When the session ends, what did not get its turn
-//! leaves no trace. Left to others: who may have a session (`desk`), what a pack does (`stage`, `commit`).
+//! Invariant: when the session ends, what did not get its turn leaves no trace. Left to others: who may have a session
+//! (`desk`), how it begins (`greeting`), what a pack does (`stage`, `commit`), what is told of it (`certainty`).
+
+mod certainty;
+mod greeting;
+
+pub(super) use greeting::{ROWS_FRAME_BYTES, facts};
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::sync::{
-    Answer, Ask, ClientState, Durability, Hello, Question, Refused, Welcome,
-};
-use rustix::io::Errno;
+use pinnace_proto::sync::{Answer, Ask, ClientState, Hello, Question, Refused};
 
-use super::commit::{Committer, Outcome};
+use super::commit::Committer;
 use super::desk::{Close, Link, Listener};
 use super::gate::Gate;
 use super::jobs::{Jobs, Way};
-use super::recover::{Reading, Walk};
-use super::share::{Share, ShareError};
+use super::share::Share;
 use super::stage::{stage, stage_name};
 use super::staged::{Staged, What};
 use super::stream::Streams;
-use crate::index::Index;
 use crate::wire::{
-    FRAME_BYTES_MAX, FrameError, FrameKind, OpenedPack, Piece, RowFacts, RowsBuilder, WireError,
-    read_frame, write_frame,
+    FRAME_BYTES_MAX, FrameError, FrameKind, OpenedPack, Piece, WireError, read_frame, write_frame,
 };
 
-/// Bytes that a client may have under way on its first connection without an answer.
-const WINDOW_BYTES: u64 = 8 << 20;
-/// Bytes of one frame of rows.
-const ROWS_FRAME_BYTES: usize = 256 << 10;
+/// Characters of what a client says is wrong.
+const REASON_CHARS_MAX: usize = 1000;
 
 /// A session under way.
 pub(super) struct Session {
@@ -52,9 +47,29 @@ pub(super) struct Session {
     next_ask: AtomicU64,
     is_over: AtomicBool,
     pub(super) gate: Gate,
+    is_attached: (Mutex<bool>, Condvar),
     jobs: Jobs,
     streams: Streams,
     listener: Arc<dyn Listener>,
+}
+
+/// Says that the further connection is read no more.
+struct Detaching<'a>(&'a Session);
+
+impl Drop for Detaching<'_> {
+    fn drop(&mut self) {
+        *held(&self.0.is_attached.0) = false;
+        self.0.is_attached.1.notify_all();
+    }
+}
+
+/// Says that a session has ended, however it did: the next one waits for that.
+struct Ending<'a>(&'a Session);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.gate.end();
+    }
 }
 
 fn held<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,6 +100,7 @@ impl Session {
             next_ask: AtomicU64::new(1),
             is_over: AtomicBool::new(false),
             gate: Gate::default(),
+            is_attached: (Mutex::new(false), Condvar::new()),
             jobs: Jobs::new(next_seq),
             streams: Streams::default(),
             listener,
@@ -93,12 +109,12 @@ impl Session {
 
     /// Converses on the first connection until it ends; further ones end with it.
     pub(super) fn run(&self, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
+        let _ending = Ending(self);
         let ended = self.greet().and_then(|()| {
             self.gate.open();
             self.converse(reader)
         });
         self.end();
-        self.gate.end();
         ended
     }
 
@@ -115,12 +131,7 @@ impl Session {
 
     fn converse(&self, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
         let share = &self.share;
-        let committer = Committer::new(
-            share,
-            &self.streams,
-            self.hello.durability,
-            self.listener.clock(),
-        );
+        let committer = Committer::new(share, self.hello.durability, self.listener.clock());
         let threads =
             std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
         let ended = std::thread::scope(|scope| {
@@ -129,11 +140,20 @@ impl Session {
             }
             scope.spawn(|| self.sync());
             let ended = self.read(Way::Control, reader);
+            self.answer_nonsense(&ended);
             self.end();
             ended
         });
+        self.wait_for_detached();
         self.clean_up();
         ended
+    }
+
+    /// A client that makes a mistake is told which.
+    fn answer_nonsense(&self, ended: &Result<(), FrameError>) {
+        if let Err(FrameError::Wire(error)) = ended {
+            self.refuse("protocol", &error.to_string());
+        }
     }
 
     /// Ends the session from outside, with a word about why.
@@ -164,15 +184,33 @@ impl Session {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Takes a further connection.
-    pub(super) fn attach(&self, link: &mut Link) -> Result<(), FrameError> {
+    /// Converses on the further connection until it ends, and the session with it: half a session is none. `None`
+    /// if it has one already.
+    pub(super) fn attach(&self, link: &mut Link) -> Option<Result<(), FrameError>> {
+        if std::mem::replace(&mut *held(&self.is_attached.0), true) {
+            return None;
+        }
+        let _detaching = Detaching(self);
         if let Some(close) = link.close.take() {
             held(&self.closes).push(close);
         }
         if self.is_over() {
-            return Err(FrameError::Closed);
+            return Some(Err(FrameError::Closed));
         }
-        self.read(Way::Bulk, &mut link.reader)
+        let ended = self.read(Way::Bulk, &mut link.reader);
+        self.answer_nonsense(&ended);
+        self.end();
+        Some(ended)
+    }
+
+    /// Waits until nobody reads the further connection any more.
+    fn wait_for_detached(&self) {
+        let attached = held(&self.is_attached.0);
+        let attached = self
+            .is_attached
+            .1
+            .wait_while(attached, |attached| *attached);
+        drop(attached.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn send(&self, kind: FrameKind, parts: &[&[u8]]) -> std::io::Result<()> {
@@ -184,66 +222,6 @@ impl Session {
         self.send(kind, &[&json])
     }
 
-    /// Says where the share is, and what the client does not know of it.
-    pub(super) fn greet(&self) -> Result<(), FrameError> {
-        if self.hello.recheck
-            && let Err(error) = Walk::new(&self.share, Reading::Unknown).run()
-        {
-            tracing::warn!(%error, "the share cannot be compared with what is known of it");
-        }
-        let (welcome, after) = {
-            let state = self.share.lock();
-            let lineage = super::hex(&state.marks.lineage);
-            let knows = self.hello.lineage == lineage
-                && self.hello.seq <= state.marks.seq
-                && self.hello.seq >= state.marks.removals_from;
-            let welcome = Welcome {
-                v: DOCUMENT_VERSION,
-                lineage,
-                seq: state.marks.seq,
-                durable: state.marks.durable_seq,
-                token: self.token.clone(),
-                whole: !knows,
-                sets_owners: self.share.sets_owners,
-                window_bytes: WINDOW_BYTES,
-            };
-            (welcome, knows.then_some(self.hello.seq))
-        };
-        self.tell(FrameKind::Welcome, &welcome)?;
-        if after != Some(welcome.seq) {
-            self.send_rows(after)?;
-        }
-        Ok(self.send(FrameKind::RowsEnd, &[])?)
-    }
-
-    fn send_rows(&self, after: Option<u64>) -> std::io::Result<()> {
-        let mut rows = RowsBuilder::default();
-        let nodes: Vec<_> = {
-            let state = self.share.lock();
-            let removals = state.removals.iter();
-            for (_, path) in removals.filter(|(seq, _)| after.is_some_and(|after| *seq > after)) {
-                rows.push(path, None);
-            }
-            let is_new = |node: &_| after.is_none_or(|after| state.index.row(*node).seq > after);
-            state.index.walk().filter(is_new).collect()
-        };
-        // Nobody else changes the index: the session holds the share.
-        for some in nodes.chunks(1024) {
-            let state = self.share.lock();
-            for node in some.iter().filter(|node| state.index.contains(**node)) {
-                rows.push(&state.index.path(*node), Some(&facts(&state.index, *node)));
-            }
-            drop(state);
-            if rows.bytes() > ROWS_FRAME_BYTES {
-                self.send(FrameKind::Rows, &[&rows.take()])?;
-            }
-        }
-        if rows.bytes() > 0 {
-            self.send(FrameKind::Rows, &[&rows.take()])?;
-        }
-        Ok(())
-    }
-
     fn read(&self, way: Way, reader: &mut dyn std::io::Read) -> Result<(), FrameError> {
         let mut reader = reader;
         let mut body = Vec::new();
@@ -252,10 +230,15 @@ impl Session {
             match (kind, way) {
                 (FrameKind::Pack, _) => {
                     let bytes = std::mem::take(&mut body);
-                    self.jobs.push(way, OpenedPack::open(bytes)?);
+                    self.jobs.push(way, OpenedPack::open(bytes)?)?;
                 }
                 (FrameKind::Piece, Way::Bulk) => {
-                    self.streams.piece(&self.share, &Piece::read(&body)?)?;
+                    let piece = Piece::read(&body)?;
+                    if piece.begin.is_some() {
+                        // Earlier ones may be done with as soon as their changes are staged.
+                        self.jobs.wait_while(|| self.streams.is_full());
+                    }
+                    self.streams.piece(&self.share, &piece)?;
                 }
                 (FrameKind::Ping, _) => self.send(FrameKind::Pong, &[])?,
                 (FrameKind::Sync, Way::Control) => self.sync_now(),
@@ -275,7 +258,10 @@ impl Session {
         Ok(())
     }
 
-    fn note(&self, state: ClientState) {
+    fn note(&self, mut state: ClientState) {
+        if let Some(reason) = &mut state.reason {
+            *reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        }
         self.listener
             .client_is(&self.name, &state, self.share.progress().0);
         *held(&self.client) = state;
@@ -305,94 +291,31 @@ impl Session {
     /// A thread that stages, and commits when it is the one whose turn it is.
     fn work(&self, committer: &Committer<'_>) {
         while let Some(pack) = self.jobs.take() {
-            let staged = stage(&self.share, self.hello.durability, &pack);
-            drop(pack);
-            let turn = staged.and_then(|staged| self.jobs.staged(staged));
-            let mut turn = match turn {
-                Ok(turn) => turn,
-                Err(error) => return self.refuse("protocol", &error.to_string()),
-            };
-            while !turn.is_empty() {
-                match committer.commit(turn) {
-                    Ok(outcome) => self.acknowledge(&outcome),
-                    Err(ShareError::Removed) => {
-                        return self.refuse("removed", &ShareError::Removed.to_string());
-                    }
-                    Err(error) => {
-                        self.share.fail(&error.to_string());
-                        return self.refuse("storage", &error.to_string());
-                    }
-                }
-                turn = self.jobs.committed();
+            let ended = self.carry_out(pack, committer);
+            self.jobs.done();
+            if let Err((code, detail)) = ended {
+                return self.refuse(code, &detail);
             }
         }
     }
 
-    fn acknowledge(&self, outcome: &Outcome) {
-        let (seq, _) = self.share.progress();
-        let told = || -> std::io::Result<()> {
-            for (seq, failure) in &outcome.failures {
-                let parts = [&seq.to_le_bytes()[..], &[failure.code as u8]];
-                self.send(
-                    FrameKind::Failed,
-                    &[parts[0], parts[1], failure.detail.as_bytes()],
-                )?;
-            }
-            self.send(FrameKind::Committed, &[&seq.to_le_bytes()])?;
-            if self.hello.durability == Durability::Strict {
-                self.sync_now();
-            }
-            Ok(())
-        };
-        if told().is_err() {
-            self.end();
+    /// Carries a pack out. What ends the session is said by code and text.
+    fn carry_out(
+        &self,
+        pack: OpenedPack,
+        committer: &Committer<'_>,
+    ) -> Result<(), (&'static str, String)> {
+        let staged = stage(&self.share, &self.streams, self.hello.durability, &pack);
+        drop(pack);
+        let turn = staged.and_then(|staged| self.jobs.staged(staged));
+        let mut turn = turn.map_err(|error| ("protocol", error.to_string()))?;
+        while !turn.is_empty() {
+            let outcome = committer.commit(turn);
+            let outcome = outcome.map_err(|error| (error.code(), error.to_string()))?;
+            self.acknowledge(&outcome);
+            turn = self.jobs.committed();
         }
-        self.share.wake();
-        if outcome.changes > 0 {
-            self.listener
-                .changed(&self.name, seq, outcome.changes, &outcome.paths);
-        }
-    }
-
-    /// The thread that syncs what was committed, many changes at once.
-    fn sync(&self) {
-        if self.hello.durability != Durability::Batch {
-            return;
-        }
-        loop {
-            let state = self.share.wait_while(self.share.lock(), |state| {
-                !self.is_over() && state.marks.seq == state.marks.durable_seq
-            });
-            drop(state);
-            if self.is_over() {
-                return;
-            }
-            self.sync_now();
-        }
-    }
-
-    /// Syncs everything that is committed now, and says so.
-    fn sync_now(&self) {
-        let seq = {
-            let state = self.share.lock();
-            if state.failed.is_some() || state.marks.durable_seq == state.marks.seq {
-                let seq = state.marks.durable_seq;
-                drop(state);
-                let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
-                return;
-            }
-            state.marks.seq
-        };
-        match self.share.sync(seq) {
-            Ok(()) => {
-                let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
-            }
-            Err(error) => {
-                let why = std::io::Error::from(error).to_string();
-                self.share.fail(&format!("a sync failed: {why}"));
-                self.refuse("storage", &format!("a sync failed: {why}"));
-            }
-        }
+        Ok(())
     }
 
     /// Removes from the stage what did not get its turn.
@@ -412,30 +335,6 @@ impl Session {
     }
 }
 
-impl Share {
-    /// Syncs the file system that the share, its index and its trash are on.
-    fn sync(&self, seq: u64) -> Result<(), Errno> {
-        rustix::fs::syncfs(&self.stage)?;
-        let mut state = self.lock();
-        state.marks.durable_seq = state.marks.durable_seq.max(seq);
-        let marks = state.marks.clone();
-        // If this word is lost, less is known to be durable than is.
-        state.store.set_marks(&marks).map_err(|_| Errno::IO)?;
-        drop(state);
-        self.wake();
-        Ok(())
-    }
-}
-
 fn document<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, WireError> {
     serde_json::from_slice(body).map_err(|_| WireError::Value("a document does not fit its schema"))
-}
-
-pub(super) fn facts(index: &Index, node: crate::index::NodeId) -> RowFacts {
-    let row = index.row(node);
-    RowFacts {
-        meta: row.meta,
-        content: row.content,
-        seq: row.seq,
-    }
 }

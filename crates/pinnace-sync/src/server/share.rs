@@ -4,7 +4,8 @@
 //! that everything goes into the share by a rename.
 //!
 //! Invariant: the index says of an entry only what was true when it was put there; whether it still is, its fingerprint
-//! tells. A failed sync is final: the share takes nothing more until the server is started anew. Left to others: the
+//! tells. A failed sync is final: the share takes nothing more until the server is started anew. A failed write of what is
+//! known (a full disk) only makes it stale: it is opened anew for the next session, and compared. Left to others: the
 //! sessions that write into it.
 
 use std::collections::VecDeque;
@@ -17,9 +18,10 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::recover;
-use super::stage::{Base, Numbers};
+use super::stage::Numbers;
 use super::staged::{Failure, FailureCode};
 use super::trash::{Trash, remove_all};
+use super::writing::Base;
 use crate::fs::Root;
 use crate::index::{Index, Marks, Store, StoreError};
 use crate::meta::{ContentId, Kind, of_stat};
@@ -46,18 +48,39 @@ pub enum ShareError {
     /// Its directory is gone.
     #[error("the share's directory was removed; the next connection begins it anew")]
     Removed,
+    /// What is there could not be recorded.
+    #[error(
+        "what is in the share could not be recorded; the next connection compares it anew ({0})"
+    )]
+    Stale(String),
     /// An earlier failure was final.
     #[error("the share stopped after a failure and goes on when the server is started anew: {0}")]
     Failed(String),
 }
 
 impl ShareError {
+    /// The code by which a client is told: what passes by itself (room on the disk) is to be tried again.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Stale(_) => "again",
+            Self::Store(error) if !is_final(error) => "again",
+            _ => "storage",
+        }
+    }
+
     pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> Self {
         move |error| Self::Io {
             path: path.to_owned(),
             error,
         }
     }
+}
+
+/// Whether nothing can be said of what is on the disk: only a sync that failed leaves that open, because the system
+/// forgets what it could not write. After any other failure the disk can be compared with what is known.
+fn is_final(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { action: "sync", .. })
 }
 
 /// Where a share and what belongs to it lie.
@@ -92,6 +115,32 @@ pub(super) struct State {
     /// Bytes of all files.
     pub(super) bytes: u64,
     pub(super) failed: Option<String>,
+    /// Why what is known in memory is not what the log says; the share has to be opened anew.
+    pub(super) stale: Option<String>,
+}
+
+impl State {
+    /// Whether the share takes changes.
+    pub(super) fn check(&self) -> Result<(), ShareError> {
+        match (&self.failed, &self.stale) {
+            (Some(why), _) => Err(ShareError::Failed(why.clone())),
+            (None, Some(why)) => Err(ShareError::Stale(why.clone())),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// What was known could not be recorded. Returns what is to be said of it.
+    pub(super) fn note_failure(&mut self, error: StoreError) -> ShareError {
+        let why = error.to_string();
+        if is_final(&error) {
+            tracing::error!(why, "the share takes nothing more");
+            self.failed.get_or_insert(why);
+        } else {
+            tracing::warn!(why, "the share is opened anew for the next session");
+            self.stale.get_or_insert(why);
+        }
+        ShareError::Store(error)
+    }
 }
 
 impl Share {
@@ -138,6 +187,7 @@ impl Share {
                 trash: Trash::open(&places.beside.join("trash"))?,
                 bytes: 0,
                 failed: None,
+                stale: None,
             }),
             changed: Condvar::new(),
         };
@@ -165,8 +215,19 @@ impl Share {
         self.changed.notify_all();
     }
 
-    /// Whether the directory still is where the share should be, and not removed or replaced.
-    pub(super) fn is_in_place(&self) -> bool {
+    /// Whether it can be used as it is: what is known of it is recorded, and its directory still is where it should
+    /// be, and not removed or replaced.
+    pub(super) fn is_current(&self) -> bool {
+        self.lock().stale.is_none() && self.is_in_place()
+    }
+
+    /// It is opened anew elsewhere: who still has it writes nothing more.
+    pub(super) fn retire(&self) {
+        let why = || "it was opened anew".to_owned();
+        self.lock().stale.get_or_insert_with(why);
+    }
+
+    fn is_in_place(&self) -> bool {
         let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
         let there = rustix::fs::lstat(&self.path).map(identity);
         there.is_ok() && there == rustix::fs::fstat(&self.root).map(identity)
@@ -231,7 +292,7 @@ impl Share {
             state.index.len() as u64,
             state.bytes,
             state.trash.len() as u64,
-            state.failed.clone(),
+            state.failed.clone().or_else(|| state.stale.clone()),
         )
     }
 }

@@ -5,23 +5,26 @@
 //! one rename; files for directories that are there already wait under a number.
 //!
 //! Invariant: nothing outside the stage is touched; what stands in a [`Staged`] has the content that was announced.
-//! Left to others: when (`jobs`), and everything after (`commit`).
+//! Left to others: when (`jobs`), writing files (`writing`), and everything after (`commit`).
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pinnace_proto::sync::Durability;
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
 
 use super::dress::{Dresser, decode_attrs};
 use super::share::Share;
 use super::staged::{
-    Act, Failure, FailureCode, New, Staged, StagedDir, Wanted, What, outline, place,
+    Act, Failure, FailureCode, New, Staged, StagedDir, Wanted, What, held_bytes, outline, place,
 };
+use super::stream::Streams;
+use super::writing::{Written, create, write_all, wrong_content};
 use crate::chunk::{Chunk, ChunkId, Recipe};
-use crate::meta::{ContentId, Kind, of_stat};
-use crate::wire::{Facts, Op, OpenedPack, Pack, Place, Step, WireError};
+use crate::meta::{ContentId, Kind};
+use crate::path::{BadPath, PATH_BYTES_MAX};
+use crate::wire::{Facts, Op, OpenedPack, PACK_CHUNKS_MAX, Pack, PackDir, Place, WireError};
 
 /// New directories that one pack may hold: each is held open while the pack is staged.
 pub const PACK_NEW_DIRS_MAX: usize = 128;
@@ -47,6 +50,7 @@ pub(super) fn stage_name(number: u64) -> String {
 /// What is wrong with the pack as such, which ends the session. What is wrong with one change is in its act.
 pub(super) fn stage(
     share: &Share,
+    streams: &Streams,
     durability: Durability,
     opened: &OpenedPack,
 ) -> Result<Staged, WireError> {
@@ -58,6 +62,9 @@ pub(super) fn stage(
     }
     let mut staging = Staging {
         share,
+        streams,
+        path_bytes: path_bytes(&pack),
+        chunks_left: Cell::new(PACK_CHUNKS_MAX),
         dresser: Dresser::new(share.sets_owners, durability),
         open: dirs.iter().map(|_| None).collect(),
         next_dir: 0,
@@ -71,13 +78,38 @@ pub(super) fn stage(
     staging.dress_directories(&mut acts);
     Ok(Staged {
         first_seq: opened.first_seq,
+        held_bytes: held_bytes(&acts, &dirs),
         dirs,
         acts,
     })
 }
 
+/// How long the path of a name in a directory is.
+fn joined(dir_bytes: usize, name: &[u8]) -> usize {
+    dir_bytes + usize::from(dir_bytes > 0) + name.len()
+}
+
+/// How long the paths of a pack's directories are.
+fn path_bytes(pack: &Pack<'_>) -> Vec<usize> {
+    let mut bytes: Vec<usize> = Vec::with_capacity(pack.dirs.len());
+    for dir in &pack.dirs {
+        bytes.push(match dir {
+            PackDir::Known(path) => path.len(),
+            PackDir::New(act) => match pack.ops[*act as usize].at() {
+                Some(at) => joined(bytes[at.dir.0 as usize], at.name),
+                None => 0,
+            },
+        });
+    }
+    bytes
+}
+
 struct Staging<'a> {
     share: &'a Share,
+    streams: &'a Streams,
+    path_bytes: Vec<usize>,
+    /// Chunks that files made of old ones may still have.
+    chunks_left: Cell<usize>,
     dresser: Dresser,
     /// The pack's new directories that were made.
     open: Vec<Option<OwnedFd>>,
@@ -90,6 +122,14 @@ struct Staging<'a> {
 
 impl Staging<'_> {
     fn act(&mut self, op: &Op<'_>) -> Result<Act, WireError> {
+        if let Some(at) = op.at().filter(|at| self.is_long(at)) {
+            if matches!(op, Op::Mkdir { .. }) {
+                self.number_of_new_dir();
+            }
+            let failure = Failure::new(FailureCode::System, BadPath::PathLong.to_string());
+            let (at, what) = (place(at), What::Failed(failure));
+            return Ok(Act { at, what });
+        }
         let (at, what) = match op {
             Op::Mkdir { at, facts } => (at, self.mkdir(at, facts)?),
             Op::File {
@@ -128,10 +168,7 @@ impl Staging<'_> {
                 facts,
                 content,
                 stream,
-            } => {
-                decode_attrs(facts.attrs)?;
-                (at, What::Streamed(*stream, Wanted::of(facts), *content))
-            }
+            } => (at, self.streamed(facts, *stream, *content)?),
             Op::Link { at, target } => (at, What::Link((*target).into())),
             Op::Meta { at, kind, facts } => {
                 decode_attrs(facts.attrs)?;
@@ -147,6 +184,11 @@ impl Staging<'_> {
         };
         let at = place(at);
         Ok(Act { at, what })
+    }
+
+    /// Whether a place is deeper than a path can say: nobody could open what is there.
+    fn is_long(&self, at: &Place<'_>) -> bool {
+        joined(self.path_bytes[at.dir.0 as usize], at.name) > PATH_BYTES_MAX
     }
 
     /// Makes an entry where it belongs: in its directory, if that is made here too, or in the stage.
@@ -213,7 +255,6 @@ impl Staging<'_> {
     }
 
     fn number_of_new_dir(&mut self) -> usize {
-        use crate::wire::PackDir;
         while matches!(self.pack.dirs[self.next_dir], PackDir::Known(_)) {
             self.next_dir += 1;
         }
@@ -223,8 +264,8 @@ impl Staging<'_> {
 
     fn pack_act(&self, dir: usize) -> usize {
         match self.pack.dirs[dir] {
-            crate::wire::PackDir::New(act) => act as usize,
-            crate::wire::PackDir::Known(_) => 0,
+            PackDir::New(act) => act as usize,
+            PackDir::Known(_) => 0,
         }
     }
 
@@ -236,9 +277,9 @@ impl Staging<'_> {
         wanted: &Wanted,
     ) -> Result<New, Failure> {
         rustix::fs::symlinkat(target, dir, name)?;
-        self.dresser.symlink(dir, name, wanted)?;
-        let stat = crate::fs::stat_at(dir, name)?;
-        let (_, print, _) = of_stat(&stat).ok_or(Errno::INVAL)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        let print = self.dresser.symlink(held.as_fd(), wanted)?;
         Ok(New {
             meta: wanted.meta(Kind::Symlink, target.len() as u64),
             print,
@@ -268,8 +309,10 @@ impl Staging<'_> {
             let base = self.share.base(base, base_content)?;
             let file = create(dir, name, wanted.mode)?;
             let mut written = Written::new(&file);
-            written.steps(Some(&base), steps, bytes)?;
-            let (recipe, size) = written.end(*content)?;
+            written.steps(Some(&base), steps, bytes, self.chunks_left.get())?;
+            let taken = self.chunks_left.get() - written.chunks();
+            self.chunks_left.set(taken);
+            let (_, recipe, size) = written.end(*content)?;
             let print = self.dresser.file(&file, &wanted, &attrs)?;
             Ok(New {
                 meta: wanted.meta(Kind::File, size),
@@ -277,6 +320,29 @@ impl Staging<'_> {
                 content: *content,
                 recipe,
             })
+        });
+        Ok(made.unwrap_or_else(What::Failed))
+    }
+
+    /// A file that came in pieces, all of them before this change.
+    fn streamed(
+        &self,
+        facts: &Facts<'_>,
+        stream: u64,
+        content: ContentId,
+    ) -> Result<What, WireError> {
+        let (wanted, attrs) = (Wanted::of(facts), decode_attrs(facts.attrs)?);
+        let made = self.streams.finish(self.share, stream, content, |file| {
+            self.dresser.file(file, &wanted, &attrs)
+        });
+        let made = made.map(|done| {
+            let new = New {
+                meta: wanted.meta(Kind::File, done.size),
+                print: done.print,
+                content,
+                recipe: done.recipe,
+            };
+            What::Placed(done.number, new)
         });
         Ok(made.unwrap_or_else(What::Failed))
     }
@@ -323,185 +389,5 @@ fn verified(bytes: &[u8], cuts: &[u32], content: ContentId) -> Result<Option<Rec
         Ok(recipe)
     } else {
         Err(wrong_content())
-    }
-}
-
-fn wrong_content() -> Failure {
-    Failure::new(
-        FailureCode::Content,
-        "the bytes that arrived are not those that were announced",
-    )
-}
-
-/// Makes a file that nobody else has.
-pub(super) fn create(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Special bits are set when the owner is, which would clear them.
-    let mode = Mode::from_raw_mode(mode & 0o777) | Mode::RUSR | Mode::WUSR;
-    rustix::fs::openat(dir, name, flags, mode)
-}
-
-pub(super) fn write_all(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(&file, bytes, offset) {
-            Ok(0) => return Err(Errno::NOSPC),
-            Ok(count) => {
-                offset += count as u64;
-                bytes = &bytes[count..];
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// An old content that is there as it is known.
-pub(super) struct Base {
-    pub(super) file: OwnedFd,
-    pub(super) recipe: Recipe,
-    /// Where each chunk begins.
-    offsets: Vec<u64>,
-}
-
-impl Base {
-    pub(super) fn new(file: OwnedFd, recipe: Recipe) -> Self {
-        let mut offset = 0;
-        let offsets = recipe.chunks.iter().map(|chunk| {
-            offset += u64::from(chunk.bytes);
-            offset - u64::from(chunk.bytes)
-        });
-        let offsets = offsets.collect();
-        Self {
-            file,
-            recipe,
-            offsets,
-        }
-    }
-}
-
-/// A file that is being written from steps.
-pub(super) struct Written<F> {
-    file: F,
-    offset: u64,
-    chunks: Vec<Chunk>,
-    buffer: Vec<u8>,
-}
-
-impl<F: AsFd> Written<F> {
-    pub(super) fn new(file: F) -> Self {
-        Self {
-            file,
-            offset: 0,
-            chunks: Vec::new(),
-            buffer: Vec::new(),
-        }
-    }
-
-    pub(super) fn file(&self) -> &F {
-        &self.file
-    }
-
-    /// Writes what the steps say. What is copied is verified by the base's recipe.
-    pub(super) fn steps(
-        &mut self,
-        base: Option<&Base>,
-        steps: &[Step],
-        mut bytes: &[u8],
-    ) -> Result<(), Failure> {
-        for step in steps {
-            match *step {
-                Step::New(count) => {
-                    let (chunk, rest) = bytes.split_at(count as usize);
-                    bytes = rest;
-                    write_all(&self.file, chunk, self.offset)?;
-                    self.advance(ChunkId::of(chunk), count);
-                }
-                Step::Hole(count) => {
-                    // Where there is no length yet nothing is written: the end is set when all is there.
-                    self.advance(ChunkId::HOLE, count);
-                }
-                Step::Copy { first, count } => {
-                    let no_base = || Failure::new(FailureCode::Base, "there is no old content");
-                    self.copy(base.ok_or_else(no_base)?, first as usize, count as usize)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, id: ChunkId, bytes: u32) {
-        self.offset += u64::from(bytes);
-        self.chunks.push(Chunk { bytes, id });
-    }
-
-    fn copy(&mut self, base: &Base, first: usize, count: usize) -> Result<(), Failure> {
-        /// Bytes that are read and written at once.
-        const COPY_BYTES: usize = 1 << 20;
-        let chunks = base.recipe.chunks.get(first..first + count);
-        let outside = || Failure::new(FailureCode::Base, "chunks the old content does not have");
-        let chunks = chunks.ok_or_else(outside)?;
-        let mut from = base.offsets.get(first).copied().unwrap_or_default();
-        let mut rest = chunks;
-        while let Some(chunk) = rest.first() {
-            if chunk.id == ChunkId::HOLE {
-                self.advance(chunk.id, chunk.bytes);
-                from += u64::from(chunk.bytes);
-                rest = &rest[1..];
-                continue;
-            }
-            let mut bytes = 0;
-            let run = rest.iter().take_while(|chunk| {
-                bytes += chunk.bytes as usize;
-                bytes <= COPY_BYTES && chunk.id != ChunkId::HOLE
-            });
-            let (run, after) = rest.split_at(run.count().max(1));
-            rest = after;
-            let bytes: usize = run.iter().map(|chunk| chunk.bytes as usize).sum();
-            self.buffer.clear();
-            crate::fs::read_exactly(&base.file, from, bytes, &mut self.buffer)?;
-            self.verify(run, bytes)?;
-            from += bytes as u64;
-            self.put_buffer(run)?;
-        }
-        Ok(())
-    }
-
-    fn verify(&self, run: &[Chunk], bytes: usize) -> Result<(), Failure> {
-        let mut rest = &self.buffer[..];
-        let is_whole = rest.len() == bytes;
-        let is_right = is_whole
-            && run.iter().all(|chunk| {
-                let (bytes, after) = rest.split_at(chunk.bytes as usize);
-                rest = after;
-                ChunkId::of(bytes) == chunk.id
-            });
-        if is_right {
-            Ok(())
-        } else {
-            let detail = "the file on the server is not what was mirrored there";
-            Err(Failure::new(FailureCode::Base, detail))
-        }
-    }
-
-    fn put_buffer(&mut self, run: &[Chunk]) -> Result<(), Failure> {
-        write_all(&self.file, &self.buffer, self.offset)?;
-        for chunk in run {
-            self.advance(chunk.id, chunk.bytes);
-        }
-        Ok(())
-    }
-
-    /// Ends the file and says what its recipe and length are.
-    pub(super) fn end(self, content: ContentId) -> Result<(Option<Recipe>, u64), Failure> {
-        let recipe = Recipe {
-            chunks: self.chunks,
-        };
-        if recipe.content_id() != content {
-            return Err(wrong_content());
-        }
-        // A hole at the end has left no trace in the length.
-        rustix::fs::ftruncate(&self.file, self.offset)?;
-        Ok((Some(recipe), self.offset))
     }
 }

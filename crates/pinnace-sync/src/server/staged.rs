@@ -12,6 +12,8 @@ pub(super) struct Staged {
     pub(super) first_seq: u64,
     pub(super) dirs: Vec<StagedDir>,
     pub(super) acts: Vec<Act>,
+    /// The memory it takes.
+    pub(super) held_bytes: usize,
 }
 
 /// A directory of the pack.
@@ -34,8 +36,6 @@ pub(super) enum What {
     Placed(u64, New),
     /// It is in a directory of the same pack already.
     Inner(New),
-    /// A file in pieces, which the session knows.
-    Streamed(u64, Wanted, ContentId),
     Meta(Kind, Wanted),
     Link(Box<[u8]>),
     Rename(Box<[u8]>),
@@ -43,6 +43,29 @@ pub(super) enum What {
     Remove,
     /// It cannot be made.
     Failed(Failure),
+}
+
+/// The memory that acts and directories take until their turn.
+pub(super) fn held_bytes(acts: &[Act], dirs: &[StagedDir]) -> usize {
+    let acts = acts.iter().map(|act| {
+        let more = match &act.what {
+            What::Placed(_, new) | What::Inner(new) => {
+                let recipe = new.recipe.as_ref();
+                recipe.map_or(0, |recipe| size_of_val(recipe.chunks.as_slice()))
+            }
+            What::Meta(_, wanted) => wanted.attrs.len(),
+            What::Link(path) | What::Rename(path) => path.len(),
+            What::Exchange(a, b) => a.len() + b.len(),
+            What::Failed(failure) => failure.detail.len(),
+            What::Remove => 0,
+        };
+        size_of::<Act>() + act.at.1.len() + more
+    });
+    let dirs = dirs.iter().map(|dir| match dir {
+        StagedDir::Known(path) => size_of::<StagedDir>() + path.len(),
+        StagedDir::New(_) => size_of::<StagedDir>(),
+    });
+    acts.sum::<usize>() + dirs.sum::<usize>()
 }
 
 /// A new entry.

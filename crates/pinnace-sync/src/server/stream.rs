@@ -1,103 +1,186 @@
 //! Large files on their way: written to the stage piece by piece as they come.
 //!
-//! Invariant: a stream that failed once takes no more and says why when its file is asked for; what is not asked for
-//! goes with its session. Left to others: putting the file in its place (`commit`).
+//! Invariant: a stream that failed once takes no more, has given its room back, and says why when its file is asked for;
+//! what is not asked for goes with its session, or for a later one when there are too many. Left to others: what the
+//! file looks like, and putting it in its place.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::dress::{Dresser, decode_attrs};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
 use super::share::Share;
-use super::stage::{Base, Written, create, stage_name};
-use super::staged::{Failure, FailureCode, New, Wanted};
-use crate::meta::{ContentId, Kind};
+use super::stage::stage_name;
+use super::staged::{Failure, FailureCode};
+use super::writing::{Base, Written, create};
+use crate::chunk::Recipe;
+use crate::meta::{ContentId, Fingerprint};
 use crate::wire::{Piece, WireError};
 
-/// Streams that a session may have at once.
-const STREAMS_MAX: usize = 64;
+/// Streams that a session may have at once: a client reads no more files at a time.
+const STREAMS_MAX: usize = 8;
+/// Chunks of one file: a terabyte, as files of that size are cut.
+const FILE_CHUNKS_MAX: usize = 16 << 20;
+/// Chunks of all streams of a session and of their old contents together.
+const CHUNKS_MAX: usize = 2 * FILE_CHUNKS_MAX;
 
 /// The streams of a session.
 #[derive(Default)]
-pub(super) struct Streams(Mutex<HashMap<u64, Stream>>);
+pub(super) struct Streams(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    streams: HashMap<u64, Stream>,
+    /// Pieces that came so far.
+    pieces: u64,
+}
 
 struct Stream {
     number: u64,
+    /// Its latest piece.
+    piece: u64,
     state: Result<(Written<OwnedFd>, Option<Base>), Failure>,
 }
 
+/// A file that is whole and verified.
+pub(super) struct Done {
+    /// Its number in the stage.
+    pub(super) number: u64,
+    pub(super) print: Fingerprint,
+    pub(super) size: u64,
+    pub(super) recipe: Option<Recipe>,
+}
+
+impl Stream {
+    fn chunks(&self) -> usize {
+        self.state.as_ref().map_or(0, |(written, base)| {
+            let base = base.as_ref().map_or(0, |base| base.recipe.chunks.len());
+            written.chunks() + base
+        })
+    }
+
+    /// Nothing of it is needed any more.
+    fn fail(&mut self, share: &Share, failure: Failure) {
+        self.state = Err(failure);
+        let _ = rustix::fs::unlinkat(&share.stage, stage_name(self.number), AtFlags::empty());
+    }
+}
+
 impl Streams {
+    /// Whether the next stream takes the place of an earlier one.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().streams.len() >= STREAMS_MAX
+    }
+
     /// Takes the next piece of a stream.
     ///
     /// # Errors
     /// A piece that makes no sense at all, which ends the session.
     pub(super) fn piece(&self, share: &Share, piece: &Piece<'_>) -> Result<(), WireError> {
-        let mut stream = self.take(share, piece)?;
-        if let Ok((written, base)) = &mut stream.state
-            && let Err(failure) = written.steps(base.as_ref(), &piece.steps, piece.bytes)
-        {
-            stream.state = Err(failure);
+        let Some((mut stream, chunks_left)) = self.take(share, piece)? else {
+            return Ok(());
+        };
+        if let Ok((written, base)) = &mut stream.state {
+            let chunks_max = FILE_CHUNKS_MAX.min(written.chunks() + chunks_left);
+            let steps = written.steps(base.as_ref(), &piece.steps, piece.bytes, chunks_max);
+            if let Err(failure) = steps {
+                stream.fail(share, failure);
+            }
         }
-        self.lock().insert(piece.stream, stream);
+        self.lock().streams.insert(piece.stream, stream);
         Ok(())
     }
 
-    fn take(&self, share: &Share, piece: &Piece<'_>) -> Result<Stream, WireError> {
-        let mut streams = self.lock();
-        let known = streams.remove(&piece.stream);
-        match (known, &piece.begin) {
-            (Some(stream), None) => Ok(stream),
+    /// The stream of a piece, and how many more chunks it may have; `None` if it is not there any more.
+    fn take(&self, share: &Share, piece: &Piece<'_>) -> Result<Option<(Stream, usize)>, WireError> {
+        let mut held = self.lock();
+        held.pieces += 1;
+        let now = held.pieces;
+        let known = held.streams.remove(&piece.stream);
+        let mut stream = match (known, &piece.begin) {
+            (Some(stream), None) => stream,
             (None, Some(base)) => {
-                if streams.len() >= STREAMS_MAX {
-                    return Err(WireError::Value("more than 64 large files at once"));
-                }
-                drop(streams);
+                held.make_room(share);
                 let number = share.numbers.next();
                 let state = begin(share, number, base.as_ref());
-                Ok(Stream { number, state })
+                let piece = now;
+                Stream {
+                    number,
+                    piece,
+                    state,
+                }
             }
-            _ => Err(WireError::Value(
-                "a stream begins once, with its first piece",
-            )),
+            // It gave way to another, which is told when its file is asked for.
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return Err(WireError::Value("a stream begins once")),
+        };
+        stream.piece = now;
+        let held_chunks: usize = held.streams.values().map(Stream::chunks).sum();
+        let left = CHUNKS_MAX.checked_sub(held_chunks + stream.chunks());
+        if left.is_none() {
+            let detail = "there is no memory for so many large files at once";
+            stream.fail(share, Failure::new(FailureCode::Space, detail));
         }
+        Ok(Some((stream, left.unwrap_or(0))))
     }
 
-    /// The file of a stream, whole and verified: its number in the stage, and what it is.
+    /// The file of a stream, whole and verified, dressed by its caller.
     pub(super) fn finish(
         &self,
+        share: &Share,
         stream: u64,
-        wanted: &Wanted,
         content: ContentId,
-        dresser: &Dresser,
-    ) -> Result<(u64, New), Failure> {
+        dress: impl FnOnce(BorrowedFd<'_>) -> Result<Fingerprint, Errno>,
+    ) -> Result<Done, Failure> {
         let unknown = || Failure::new(FailureCode::Content, "its bytes were not sent");
-        let stream = self.lock().remove(&stream).ok_or_else(unknown)?;
-        let (written, _) = stream.state?;
-        let file = written.file().as_fd().try_clone_to_owned();
-        let file = file.map_err(|e| Failure::new(FailureCode::System, e.to_string()))?;
-        let (recipe, size) = written.end(content)?;
-        let attrs = decode_attrs(&wanted.attrs)
-            .map_err(|error| Failure::new(FailureCode::System, error.to_string()))?;
-        let print = dresser.file(&file, wanted, &attrs)?;
-        let new = New {
-            meta: wanted.meta(Kind::File, size),
-            print,
-            content,
-            recipe,
-        };
-        Ok((stream.number, new))
+        let mut stream = self.lock().streams.remove(&stream).ok_or_else(unknown)?;
+        let number = stream.number;
+        let (written, _) = std::mem::replace(&mut stream.state, Err(unknown()))?;
+        let done = written.end(content).and_then(|(file, recipe, size)| {
+            let print = dress(file.as_fd())?;
+            Ok(Done {
+                number,
+                print,
+                size,
+                recipe,
+            })
+        });
+        if let Err(failure) = &done {
+            stream.fail(share, failure.clone());
+        }
+        done
     }
 
     /// Removes what was not asked for.
     pub(super) fn abandon(&self, share: &Share) {
-        for (_, stream) in self.lock().drain() {
-            let name = stage_name(stream.number);
-            let _ = rustix::fs::unlinkat(&share.stage, name, rustix::fs::AtFlags::empty());
+        for (_, mut stream) in self.lock().streams.drain() {
+            stream.fail(
+                share,
+                Failure::new(FailureCode::Content, "it was not asked for"),
+            );
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Stream>> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Lets the stream go that had no piece for the longest time, if there is no room for another: a client leaves
+    /// one behind when its file shrinks while it is read.
+    fn make_room(&mut self, share: &Share) {
+        while self.streams.len() >= STREAMS_MAX {
+            let oldest = self.streams.iter().min_by_key(|(_, stream)| stream.piece);
+            let Some(stream) = oldest.map(|(name, _)| *name) else {
+                return;
+            };
+            if let Some(mut stream) = self.streams.remove(&stream) {
+                stream.fail(share, Failure::new(FailureCode::Content, "it gave way"));
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! Invariant: nothing in the share is changed here. Left to others: the source's side of the comparison.
 
 use super::recover::{Reading, Walk, shown};
-use super::session::Session;
+use super::session::{ROWS_FRAME_BYTES, Session};
 use super::share::{Share, ShareError};
 use crate::wire::RowsBuilder;
 
@@ -26,15 +26,18 @@ pub(super) fn check(
     };
     let found = Walk::new(share, reading).run()?;
     let mut rows = RowsBuilder::default();
-    {
-        let state = share.lock();
-        for path in &found {
+    for path in &found {
+        let facts = {
+            let state = share.lock();
             let node = state.index.find(path);
-            let facts = node.map(|node| super::session::facts(&state.index, node));
-            rows.push(path, facts.as_ref());
+            node.map(|node| super::session::facts(&state.index, node))
+        };
+        rows.push(path, facts.as_ref());
+        if rows.bytes() > ROWS_FRAME_BYTES {
+            session.send_found(&rows.take());
         }
     }
-    if !found.is_empty() {
+    if rows.bytes() > 0 {
         session.send_found(&rows.take());
     }
     Ok(found

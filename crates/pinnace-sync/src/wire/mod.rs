@@ -13,5 +13,7 @@ pub use bytes::WireError;
 pub(crate) use bytes::{Reader, put_bytes, put_number};
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameKind, head, read_frame, write_frame};
 pub use op::{DirRef, Facts, Op, Place, Step};
-pub use pack::{OpenedPack, PACK_BYTES_MAX, PACK_OPS_MAX, Pack, PackBuilder, PackDir, Piece};
+pub use pack::{
+    OpenedPack, PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_OPS_MAX, Pack, PackBuilder, PackDir, Piece,
+};
 pub use rows::{RowFacts, RowsBuilder, read_rows};

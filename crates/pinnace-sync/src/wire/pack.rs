@@ -19,6 +19,8 @@ use crate::path;
 pub const PACK_BYTES_MAX: usize = 3 << 20;
 /// Changes of one pack.
 pub const PACK_OPS_MAX: usize = 16 << 10;
+/// Chunks of the files of one pack; whoever cuts by the rules has some hundreds.
+pub const PACK_CHUNKS_MAX: usize = 64 << 10;
 
 const HEAD_BYTES: usize = 1 + 8 + 4 + 4;
 const STORED: u8 = 0;
@@ -88,6 +90,11 @@ impl OpenedPack {
         })
     }
 
+    /// The memory it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity()
+    }
+
     /// Reads the changes.
     ///
     /// # Errors
@@ -97,6 +104,7 @@ impl OpenedPack {
         let mut reader = OpReader {
             reader: Reader::new(ops_bytes),
             dirs: 0,
+            chunks: 0,
             bodies_taken: 0,
             bodies_bytes: bodies.len(),
         };

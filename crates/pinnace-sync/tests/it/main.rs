@@ -6,10 +6,14 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod durability;
 mod first;
+mod hand;
 mod histories;
+mod hostile;
 mod live;
 mod pair;
+mod races;
 mod safety;
 mod story;
 mod tree;

@@ -1,0 +1,107 @@
+//! What the client is told of its changes: that they are there, that they stay.
+//!
+//! Invariant: `Committed` is sent after the share and the log of its index have the change, `Durable` after both were
+//! synced; failures are told before the acknowledgement that covers them. Left to others: committing itself.
+
+use pinnace_proto::sync::Durability;
+
+use super::Session;
+use crate::server::commit::Outcome;
+use crate::server::share::{Share, ShareError};
+use crate::wire::FrameKind;
+
+impl Session {
+    pub(super) fn acknowledge(&self, outcome: &Outcome) {
+        let (seq, _) = self.share.progress();
+        let is_strict = self.hello.durability == Durability::Strict;
+        // What is strict is on the disk before anything is said of it.
+        if is_strict && self.make_durable().is_none_or(|durable| durable < seq) {
+            return self.end();
+        }
+        let told = || -> std::io::Result<()> {
+            for (seq, failure) in &outcome.failures {
+                let parts = [&seq.to_le_bytes()[..], &[failure.code as u8]];
+                self.send(
+                    FrameKind::Failed,
+                    &[parts[0], parts[1], failure.detail.as_bytes()],
+                )?;
+            }
+            self.send(FrameKind::Committed, &[&seq.to_le_bytes()])?;
+            if is_strict {
+                self.send(FrameKind::Durable, &[&seq.to_le_bytes()])?;
+            }
+            Ok(())
+        };
+        if told().is_err() {
+            self.end();
+        }
+        self.share.wake();
+        if outcome.changes > 0 {
+            self.listener
+                .changed(&self.name, seq, outcome.changes, &outcome.paths);
+        }
+    }
+
+    /// The thread that syncs what was committed, many changes at once.
+    pub(super) fn sync(&self) {
+        if self.hello.durability != Durability::Batch {
+            return;
+        }
+        loop {
+            let state = self.share.wait_while(self.share.lock(), |state| {
+                !self.is_over() && state.marks.seq == state.marks.durable_seq
+            });
+            drop(state);
+            if self.is_over() {
+                return;
+            }
+            self.sync_now();
+        }
+    }
+
+    /// Syncs everything that is committed now, and says so.
+    pub(super) fn sync_now(&self) {
+        if let Some(seq) = self.make_durable() {
+            let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
+        }
+    }
+
+    /// Syncs everything that is committed now. Returns up to where it is durable; `None` if that ended the session.
+    fn make_durable(&self) -> Option<u64> {
+        let seq = {
+            let state = self.share.lock();
+            if state.check().is_err() || state.marks.durable_seq == state.marks.seq {
+                return Some(state.marks.durable_seq);
+            }
+            state.marks.seq
+        };
+        match self.share.sync(seq) {
+            Ok(()) => Some(seq),
+            Err(error) => {
+                self.refuse(error.code(), &error.to_string());
+                None
+            }
+        }
+    }
+}
+
+impl Share {
+    /// Syncs the file system that the share, its index and its trash are on.
+    fn sync(&self, seq: u64) -> Result<(), ShareError> {
+        if let Err(error) = rustix::fs::syncfs(&self.stage) {
+            let why = format!("a sync failed: {}", std::io::Error::from(error));
+            self.fail(&why);
+            return Err(ShareError::Failed(why));
+        }
+        let mut state = self.lock();
+        let mut marks = state.marks.clone();
+        marks.durable_seq = marks.durable_seq.max(seq);
+        // If this word is lost, less is known to be durable than is.
+        let recorded = state.store.set_marks(&marks);
+        recorded.map_err(|error| state.note_failure(error))?;
+        state.marks.durable_seq = marks.durable_seq;
+        drop(state);
+        self.wake();
+        Ok(())
+    }
+}
