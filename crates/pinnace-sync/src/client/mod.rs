@@ -193,6 +193,17 @@ pub struct Outcome {
     pub received_bytes: u64,
     /// What is not in the share as it is in the source, and why.
     pub skipped: Vec<(Vec<u8>, String)>,
+    /// It was told to stop, so the two need not be equal.
+    pub is_interrupted: bool,
+}
+
+impl Outcome {
+    fn interrupted() -> Self {
+        Self {
+            is_interrupted: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Ends mirroring from another thread.

@@ -65,7 +65,7 @@ pub fn mirror(
         let ended = run(settings, connect, tell, stop, (&replica, resyncs > 0));
         let why = match ended {
             Ok(Ended::Done(outcome)) => return Ok(outcome),
-            Ok(Ended::Over(Over::Stopped)) => return Ok(Outcome::default()),
+            Ok(Ended::Over(Over::Stopped)) => return Ok(Outcome::interrupted()),
             Ok(Ended::Over(Over::Refused { code, detail })) => match code.as_str() {
                 "stopping" | "removed" | "again" => detail,
                 _ => return Err(MirrorError::Refused { code, detail }),
@@ -105,7 +105,7 @@ pub fn mirror(
         let pause = Duration::from_millis(50 << tries.min(8)).min(RETRY_MAX);
         tries += 1;
         if stop.wait(pause) {
-            return Ok(Outcome::default());
+            return Ok(Outcome::interrupted());
         }
     }
 }
@@ -297,6 +297,7 @@ impl Mirror<'_> {
             sent_bytes,
             received_bytes: received.load(Ordering::Relaxed),
             skipped: held(&self.skipped).clone().into_iter().collect(),
+            is_interrupted: false,
         }))
     }
 

@@ -44,6 +44,11 @@ pub(super) fn run(
     if !settings.once {
         return Ok(DONE);
     }
+    if outcome.is_interrupted {
+        let message = "interrupted before the share was equal";
+        return Err(Failure::new(PARTIAL, message)
+            .hint("what has arrived stays; the same command goes on with the rest"));
+    }
     teller.sum_up(&outcome, began.elapsed());
     Ok(if outcome.skipped.is_empty() {
         DONE
