@@ -25,6 +25,7 @@ mod logins;
 mod logs;
 mod metrics;
 mod mirror;
+mod mirror_days;
 mod mirror_kill;
 mod nats;
 mod nats_access;
