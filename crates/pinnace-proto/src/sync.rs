@@ -229,6 +229,8 @@ pub struct TrashItem {
 pub struct Trash {
     /// Document version, 1.
     pub v: u32,
+    /// Seconds that a deletion is kept.
+    pub kept_s: u64,
     /// The newest first.
     pub items: Vec<TrashItem>,
 }

@@ -251,6 +251,7 @@ impl Shares {
             share.retire();
         }
         let share = Arc::new(Share::open(&self.places(name))?);
+        share.tend_trash(self.listener.clock()());
         slot.share = Some(share.clone());
         Ok(share)
     }
@@ -279,18 +280,6 @@ impl Shares {
                     "stopping",
                     "the server is going down; the client comes back by itself",
                 );
-            }
-        }
-    }
-
-    /// Removes for good what was deleted before a moment.
-    pub fn expire_trash(&self, before_us: u64) {
-        let slots: Vec<_> = held(&self.slots).values().cloned().collect();
-        for slot in slots {
-            let share = held(&slot).share.clone();
-            let expired = share.map(|share| share.lock().trash.expire(before_us));
-            if let Some(Err(error)) = expired {
-                tracing::warn!(%error, "what is too old in a trash cannot be removed");
             }
         }
     }

@@ -27,5 +27,6 @@ pub use desk::{Close, DeskError, Link, Listener, Shares};
 pub use share::{Places, Share, ShareError};
 pub use stage::PACK_NEW_DIRS_MAX;
 pub use staged::{Failure, FailureCode};
+pub use trash::TRASH_KEPT;
 
 pub(crate) use crate::ids::{hex, random};

@@ -22,7 +22,7 @@ use super::desk::{Close, Link, Listener};
 use super::gate::Gate;
 use super::jobs::{Jobs, Way};
 use super::share::Share;
-use super::stage::{stage, stage_name};
+use super::stage::stage;
 use super::staged::{Staged, What};
 use super::stream::Streams;
 use crate::wire::{
@@ -240,7 +240,11 @@ impl Session {
                     }
                     self.streams.piece(&self.share, &piece)?;
                 }
-                (FrameKind::Ping, _) => self.send(FrameKind::Pong, &[])?,
+                (FrameKind::Ping, _) => {
+                    self.send(FrameKind::Pong, &[])?;
+                    // Clients say something every few seconds: as good as a timer.
+                    self.share.tend_trash(self.listener.clock()());
+                }
                 (FrameKind::Sync, Way::Control) => self.sync_now(),
                 (FrameKind::State, Way::Control) => self.note(document(&body)?),
                 (FrameKind::Answer, Way::Control) => {
@@ -324,11 +328,7 @@ impl Session {
         for Staged { acts, .. } in self.jobs.left() {
             for act in acts {
                 if let What::Placed(number, _) = act.what {
-                    let name = stage_name(number);
-                    let _ = super::trash::remove_all(
-                        std::os::fd::AsFd::as_fd(&self.share.stage),
-                        name.as_bytes(),
-                    );
+                    self.share.discard_staged(number);
                 }
             }
         }

@@ -12,13 +12,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::recover;
-use super::stage::Numbers;
+use super::stage::{Numbers, stage_name};
 use super::staged::{Failure, FailureCode};
 use super::trash::{Trash, remove_all};
 use super::writing::Base;
@@ -268,6 +268,36 @@ impl Share {
             ));
         }
         Ok(Base::new(file, recipe))
+    }
+
+    /// Removes something from the stage that does not get into the share.
+    pub(super) fn discard_staged(&self, number: u64) {
+        // What cannot be removed now is removed when the share is opened again.
+        let _ = remove_all(self.stage.as_fd(), stage_name(number).as_bytes());
+    }
+
+    /// Removes for good what has been in the trash long enough, on a thread that is there only for as long as that takes.
+    /// May be called as often as one likes: the trash says when it is to be looked at.
+    pub(super) fn tend_trash(self: &Arc<Self>, now_us: u64) {
+        let Some(expired) = self.lock().trash.take_expired(now_us) else {
+            return;
+        };
+        let share = self.clone();
+        let thread = std::thread::Builder::new().name("pn-trash".into());
+        let started = thread.spawn(move || {
+            let removed = expired.remove();
+            // One that was removed meanwhile may have been opened anew, with a trash that knows more.
+            let written = match share.is_current() {
+                true => share.lock().trash.rewrite(),
+                false => Ok(()),
+            };
+            if let Err(error) = removed.and(written) {
+                tracing::warn!(%error, share = %share.path.display(), "what is too old in the trash cannot be removed");
+            }
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "no thread to remove what is too old in a trash");
+        }
     }
 
     /// Nothing more is taken: what was acknowledged may not be on the disk.

@@ -3,26 +3,67 @@
 //! Each thing lies in the trash directory under its number; `items` beside it has a line of JSON for each.
 //!
 //! Invariant: what leaves the share goes here in one rename, whatever it is, also what the mirror has never written;
-//! nothing in it is followed. Left to others: when it is too old.
+//! nothing in it is followed. Things that a crash left without their line get one when the trash is opened, so that
+//! nothing stays for ever. Left to others: when it is looked at, and the clock.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use pinnace_proto::sync::TrashItem;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::share::ShareError;
+
+/// How long a deletion is kept.
+pub const TRASH_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How often the trash of a share that is open is looked at, at most.
+const LOOK_EVERY: Duration = Duration::from_hours(1);
 
 /// The trash of one share.
 #[derive(Debug)]
 pub(super) struct Trash {
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
     folder: PathBuf,
-    items: Vec<TrashItem>,
+    items: Vec<Kept>,
     next: u64,
+    /// When it is to be looked at again.
+    look_at_us: u64,
+}
+
+/// A line of `items`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    item: TrashItem,
+    /// Its last name in hexadecimal digits, where the path shows it otherwise than it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+impl Kept {
+    fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+}
+
+/// What is too old, and not listed any more.
+pub(super) struct Expired {
+    dir: Arc<OwnedFd>,
+    ids: Vec<u64>,
+}
+
+impl Expired {
+    /// Removes it for good. May take as long as there is something to remove.
+    pub(super) fn remove(&self) -> Result<(), Errno> {
+        let mut ids = self.ids.iter();
+        ids.try_for_each(|id| remove_all(self.dir.as_fd(), name(*id).as_bytes()))
+    }
 }
 
 impl Trash {
@@ -34,19 +75,21 @@ impl Trash {
             folder.join("things").as_os_str().as_encoded_bytes(),
         )
         .map_err(|error| ShareError::at(folder)(error.into()))?;
-        let mut items: Vec<TrashItem> = Vec::new();
+        let mut items: Vec<Kept> = Vec::new();
         if let Ok(file) = File::open(folder.join("items")) {
             // A line that a crash cut in two speaks of a thing that can still be found by its number.
             let lines = BufReader::new(file).lines().map_while(Result::ok);
             items.extend(lines.filter_map(|line| serde_json::from_str(&line).ok()));
         }
-        items.retain(|item| crate::fs::stat_at(dir.as_fd(), name(item.id).as_bytes()).is_ok());
-        let next = highest(&dir)?.max(items.iter().map(|item| item.id).max().unwrap_or(0)) + 1;
+        items.retain(|kept| crate::fs::stat_at(dir.as_fd(), name(kept.item.id).as_bytes()).is_ok());
+        adopt(&dir, &mut items).map_err(|error| ShareError::at(folder)(error.into()))?;
+        let next = items.iter().map(|kept| kept.item.id).max().unwrap_or(0) + 1;
         Ok(Self {
-            dir,
+            dir: Arc::new(dir),
             folder: folder.to_owned(),
             items,
             next,
+            look_at_us: 0,
         })
     }
 
@@ -58,15 +101,23 @@ impl Trash {
         mut item: TrashItem,
     ) -> Result<(), Errno> {
         item.id = self.next;
-        rustix::fs::renameat_with(dir, entry, &self.dir, name(item.id), RenameFlags::NOREPLACE)?;
+        rustix::fs::renameat_with(
+            dir,
+            entry,
+            &*self.dir,
+            name(item.id),
+            RenameFlags::NOREPLACE,
+        )?;
         self.next += 1;
-        self.note(&item)?;
-        self.items.push(item);
+        let is_shown = crate::path::split(item.path.as_bytes()).1 == entry;
+        let name = (!is_shown).then(|| super::hex(entry));
+        let kept = Kept { item, name };
+        self.note(&kept.line())?;
+        self.items.push(kept);
         Ok(())
     }
 
-    fn note(&self, item: &TrashItem) -> Result<(), Errno> {
-        let line = serde_json::to_string(item).unwrap_or_default() + "\n";
+    fn note(&self, line: &str) -> Result<(), Errno> {
         let mut options = std::fs::OpenOptions::new();
         let file = options
             .append(true)
@@ -78,32 +129,41 @@ impl Trash {
 
     /// What is in it, the newest first.
     pub(super) fn items(&self) -> Vec<TrashItem> {
-        self.items.iter().rev().cloned().collect()
+        self.items
+            .iter()
+            .rev()
+            .map(|kept| kept.item.clone())
+            .collect()
     }
 
     pub(super) fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Removes for good what was deleted before a moment. Returns how many things went.
-    pub(super) fn expire(&mut self, before_us: u64) -> Result<usize, Errno> {
-        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
-            .into_iter()
-            .partition(|item| item.removed_us < before_us);
-        self.items = kept;
-        for item in &gone {
-            remove_all(self.dir.as_fd(), name(item.id).as_bytes())?;
+    /// Takes from the list what has been kept long enough; nothing if it was looked at in the last hour. What is left to do
+    /// takes longer than anybody should hold the share.
+    pub(super) fn take_expired(&mut self, now_us: u64) -> Option<Expired> {
+        if now_us < self.look_at_us {
+            return None;
         }
-        if !gone.is_empty() {
-            let lines: String = self.items.iter().fold(String::new(), |lines, item| {
-                lines + &serde_json::to_string(item).unwrap_or_default() + "\n"
-            });
-            let (new, old) = (self.folder.join("items.new"), self.folder.join("items"));
-            std::fs::write(&new, lines)
-                .and_then(|()| std::fs::rename(&new, &old))
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        }
-        Ok(gone.len())
+        self.look_at_us = now_us.saturating_add(LOOK_EVERY.as_micros() as u64);
+        let before_us = now_us.saturating_sub(TRASH_KEPT.as_micros() as u64);
+        let gone = self
+            .items
+            .extract_if(.., |kept| kept.item.removed_us < before_us);
+        let ids: Vec<u64> = gone.map(|kept| kept.item.id).collect();
+        let dir = self.dir.clone();
+        (!ids.is_empty()).then_some(Expired { dir, ids })
+    }
+
+    /// Writes the list anew, without what was removed for good. Until then its lines speak of things that are not there,
+    /// or are found to be too old once more.
+    pub(super) fn rewrite(&self) -> Result<(), Errno> {
+        let lines: String = self.items.iter().map(Kept::line).collect();
+        let (new, old) = (self.folder.join("items.new"), self.folder.join("items"));
+        std::fs::write(&new, lines)
+            .and_then(|()| std::fs::rename(&new, &old))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 }
 
@@ -111,17 +171,45 @@ fn name(id: u64) -> String {
     format!("{id:x}")
 }
 
-/// The highest number of a thing.
-fn highest(dir: &OwnedFd) -> Result<u64, ShareError> {
-    let failed = |error: Errno| ShareError::at(Path::new("trash"))(error.into());
-    let mut highest = 0;
-    for entry in Dir::read_from(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let number = entry.file_name().to_str().ok();
-        let number = number.and_then(|name| u64::from_str_radix(name, 16).ok());
-        highest = highest.max(number.unwrap_or(0));
+/// Gives things without a line one of their own, and removes what is left of things that were being removed.
+fn adopt(dir: &OwnedFd, items: &mut Vec<Kept>) -> Result<(), Errno> {
+    let (mut unknown, mut halves) = (Vec::new(), Vec::new());
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let found = entry.file_name().to_bytes();
+        let text = std::str::from_utf8(found).ok();
+        match text.and_then(|text| u64::from_str_radix(text, 16).ok()) {
+            Some(id) if items.iter().any(|kept| kept.item.id == id) => {}
+            Some(id) => unknown.push(id),
+            None if matches!(found, b"." | b"..") => {}
+            None => halves.push(found.to_vec()),
+        }
     }
-    Ok(highest)
+    let mut halves = halves.iter();
+    halves.try_for_each(|half| remove_all(dir.as_fd(), half))?;
+    unknown.sort_unstable();
+    for id in unknown {
+        let stat = crate::fs::stat_at(dir.as_fd(), name(id).as_bytes())?;
+        let item = TrashItem {
+            id,
+            path: format!("unknown-{id}"),
+            kind: kind_of(&stat).to_owned(),
+            // The rename that brought it here was the last that happened to it.
+            removed_us: (stat.st_ctime.max(0) as u64) * 1_000_000,
+            entries: 1,
+        };
+        items.push(Kept { item, name: None });
+    }
+    Ok(())
+}
+
+/// What a thing is, in a word.
+pub(super) fn kind_of(stat: &Stat) -> &'static str {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => "directory",
+        FileType::Symlink => "symlink",
+        _ => "file",
+    }
 }
 
 fn open_dir(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
@@ -203,5 +291,26 @@ mod tests {
         }
         remove_all(held.as_fd(), b"d").unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_crash_left_without_a_line_is_listed_and_halves_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let things = folder.path().join("things");
+        drop(Trash::open(folder.path()).unwrap());
+        std::fs::create_dir_all(things.join("1f/d")).unwrap();
+        std::fs::create_dir_all(things.join("7.0/d")).unwrap();
+        std::fs::write(folder.path().join("items"), "{\"id\":31,\"pa").unwrap();
+        let trash = Trash::open(folder.path()).unwrap();
+        let items = trash.items();
+        assert_eq!(items.len(), 1);
+        assert_eq!(
+            (items[0].id, items[0].path.as_str()),
+            (0x1f, "unknown-31"),
+            "{items:?}"
+        );
+        assert!(items[0].removed_us > 0);
+        assert!(!things.join("7.0").exists());
+        assert_eq!(trash.next, 0x20);
     }
 }

@@ -16,4 +16,5 @@ mod pair;
 mod races;
 mod safety;
 mod story;
+mod trash;
 mod tree;

@@ -99,16 +99,11 @@ impl Commit<'_, '_> {
     ) -> Result<(), Failure> {
         let known = self.state.index.child(parent, name);
         let stat = stat_at(self.fd(dir)?.as_fd(), name)?;
-        let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::Directory => "directory",
-            rustix::fs::FileType::Symlink => "symlink",
-            _ => "file",
-        };
         let beneath = known.map_or(0, |node| self.state.index.count_beneath(node));
         let item = TrashItem {
             id: 0,
             path: shown(&path::join(&self.state.index.path(parent), name)),
-            kind: kind.to_owned(),
+            kind: crate::server::trash::kind_of(&stat).to_owned(),
             removed_us: (self.of.now_us)(),
             entries: 1 + beneath as u64,
         };

@@ -7,6 +7,7 @@ use pinnace_proto::sync::{Question, ShareInfo, Shares as SharesInfo, Trash, Verd
 
 use super::{DeskError, Shares, held};
 use crate::server::session::Session;
+use crate::server::trash::TRASH_KEPT;
 use crate::server::verify;
 
 impl Shares {
@@ -68,6 +69,7 @@ impl Shares {
         let items = share.lock().trash.items();
         Ok(Trash {
             v: DOCUMENT_VERSION,
+            kept_s: TRASH_KEPT.as_secs(),
             items,
         })
     }

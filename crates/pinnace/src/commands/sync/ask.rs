@@ -128,6 +128,7 @@ pub(super) fn trash(of: &Share, context: &Context<'_>) -> Result<u8> {
         .iter()
         .map(|item| {
             vec![
+                item.id.to_string(),
                 local_time(item.removed_us),
                 item.kind.clone(),
                 item.entries.to_string(),
@@ -136,11 +137,15 @@ pub(super) fn trash(of: &Share, context: &Context<'_>) -> Result<u8> {
         })
         .collect();
     let heads = [
+        ("id", true),
         ("deleted", false),
         ("kind", false),
         ("entries", true),
         ("path", false),
     ];
     context.output.line(table(&heads, &rows).trim_end());
+    context
+        .output
+        .note(format!("each is kept for {} days", trash.kept_s / 86_400));
     Ok(DONE)
 }
