@@ -18,6 +18,7 @@ use std::sync::{PoisonError, RwLock};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::archive::UNPACKING;
 use crate::path::{is_within, split};
 
 /// The name of the files with rules for the directory they lie in. They are mirrored themselves.
@@ -140,6 +141,10 @@ impl Filter {
     /// enter what is excluded.
     #[must_use]
     pub fn is_excluded(&self, path: &[u8], is_dir: bool) -> bool {
+        // What is being unpacked is none of the source's yet: it is mirrored once it has its name.
+        if split(path).1.starts_with(UNPACKING) {
+            return true;
+        }
         if !self.has_rules.load(Ordering::Acquire) || path.is_empty() {
             return false;
         }
@@ -152,7 +157,8 @@ impl Filter {
     /// Whether an entry is excluded by itself or lies in a directory that is. To be asked of a path out of the blue.
     #[must_use]
     pub fn is_excluded_with_parents(&self, path: &[u8], is_dir: bool) -> bool {
-        if !self.has_rules.load(Ordering::Acquire) {
+        let has_rules = self.has_rules.load(Ordering::Acquire);
+        if !has_rules && memchr::memmem::find(path, UNPACKING).is_none() {
             return false;
         }
         memchr::memchr_iter(b'/', path).any(|slash| self.is_excluded(&path[..slash], true))
@@ -265,6 +271,21 @@ fn parse(content: &[u8], warnings: &mut Vec<String>) -> Gitignore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_being_unpacked_is_left_out_without_any_rule() {
+        let filter = Filter::new(&[]).unwrap();
+        for (path, alone, with_parents) in [
+            (".pinnace-restore-1", true, true),
+            ("a/.pinnace-restore-1", true, true),
+            ("a/.pinnace-restore-1/b", false, true),
+            ("a/x.pinnace-restore-1/b", false, false),
+        ] {
+            let path = path.as_bytes();
+            assert_eq!(filter.is_excluded(path, true), alone);
+            assert_eq!(filter.is_excluded_with_parents(path, true), with_parents);
+        }
+    }
 
     fn filter(excludes: &[&str], files: &[(&str, &str)]) -> Filter {
         let excludes: Vec<String> = excludes.iter().map(|rule| (*rule).to_owned()).collect();

@@ -10,9 +10,9 @@
 //! What it leaves to others: sockets, HTTP and TLS (a session is bytes in and bytes out), who may do what, and
 //! where shares and indexes lie (it is given directories).
 
+pub mod archive;
 pub mod chunk;
 pub mod client;
-
 pub mod filter;
 pub mod fs;
 mod ids;

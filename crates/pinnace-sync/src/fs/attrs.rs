@@ -75,6 +75,11 @@ impl Attrs {
         out
     }
 
+    /// Names and values, in the order of the names.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(name, value)| (&name[..], &value[..]))
+    }
+
     /// Reads what [`Attrs::encode`] wrote.
     ///
     /// # Errors

@@ -68,6 +68,13 @@ impl Root {
     }
 }
 
+impl From<OwnedFd> for Root {
+    /// The tree of a directory that is open.
+    fn from(dir: OwnedFd) -> Self {
+        Self(dir)
+    }
+}
+
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -30,3 +30,4 @@ pub use staged::{Failure, FailureCode};
 pub use trash::TRASH_KEPT;
 
 pub(crate) use crate::ids::{hex, random};
+pub(crate) use trash::remove_all;

@@ -219,7 +219,7 @@ fn open_dir(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 
 /// Removes an entry for good, with all that is in it. However deep it is, two directories are open at a time: what is
 /// deeper is lifted beside it first.
-pub(super) fn remove_all(dir: BorrowedFd<'_>, entry: &[u8]) -> Result<(), Errno> {
+pub(crate) fn remove_all(dir: BorrowedFd<'_>, entry: &[u8]) -> Result<(), Errno> {
     let mut waiting = vec![entry.to_vec()];
     let mut lifted = 0u64;
     while let Some(name) = waiting.last().cloned() {
