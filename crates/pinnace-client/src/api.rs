@@ -3,10 +3,7 @@
 use std::io::Read;
 
 use pinnace_proto::DOCUMENT_VERSION;
-use pinnace_proto::api::{
-    Clients, Health, Info, JoinRequest, Joined, Problem, Query, Rows, Runs, Topics,
-};
-use pinnace_proto::run::RunRecord;
+use pinnace_proto::api::{Clients, Health, Info, Problem, Topics};
 use pinnace_proto::upkeep::TopicsCheck;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -198,41 +195,7 @@ impl Api {
 
     /// A backup of everything the server stores, byte by byte as it comes.
     pub fn backup_topics(&self) -> Result<impl Read + use<>, ApiError> {
-        let request = self.agent.get(self.url("/-/topics/backup"));
-        let patient = request.config().timeout_global(None).build();
-        let answer = self.check(patient.call())?;
-        Ok(answer.into_body().into_reader())
-    }
-
-    /// The list of runs.
-    pub fn runs(&self) -> Result<Runs, ApiError> {
-        self.get("/-/runs")
-    }
-
-    /// A run with all its events.
-    pub fn run_record(&self, run: &str) -> Result<RunRecord, ApiError> {
-        self.get(&format!("/-/runs/{}/record.json", segment(run)))
-    }
-
-    /// Removes a run.
-    pub fn remove_run(&self, run: &str) -> Result<(), ApiError> {
-        let url = self.url(&format!("/-/runs/{}", segment(run)));
-        self.check(self.agent.delete(url).call()).map(drop)
-    }
-
-    /// Makes a bench client known to the server.
-    pub fn join(&self, run: &str, join: &JoinRequest) -> Result<Joined, ApiError> {
-        self.post_json(&format!("/-/runs/{}/clients", segment(run)), join)
-    }
-
-    /// One read-only SQL statement.
-    pub fn query(&self, sql: &str) -> Result<Rows, ApiError> {
-        self.post_json(
-            "/-/query",
-            &Query {
-                sql: sql.to_owned(),
-            },
-        )
+        self.get_patiently("/-/topics/backup")
     }
 
     /// Publishes and waits until it is as safe as its subscribers asked for.
@@ -326,12 +289,24 @@ impl Api {
         self.document(answer)
     }
 
+    /// An answer of any length, byte by byte as it comes.
+    pub(crate) fn get_patiently(&self, path: &str) -> Result<impl Read + use<>, ApiError> {
+        let request = self.agent.get(self.url(path)).config();
+        let answer = self.check(request.timeout_global(None).build().call())?;
+        Ok(answer.into_body().into_reader())
+    }
+
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         let answer = self.check(self.agent.get(self.url(path)).call())?;
         self.document(answer)
     }
 
-    fn post_json<T: DeserializeOwned>(
+    pub(crate) fn remove(&self, path: &str) -> Result<(), ApiError> {
+        self.check(self.agent.delete(self.url(path)).call())
+            .map(drop)
+    }
+
+    pub(crate) fn post_json<T: DeserializeOwned>(
         &self,
         path: &str,
         document: &impl Serialize,
@@ -391,7 +366,7 @@ impl Api {
 }
 
 /// A path segment, percent-encoded.
-fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     use std::fmt::Write as _;
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -13,6 +13,7 @@ mod login;
 pub mod messages;
 mod mirror;
 pub mod queue;
+mod runs;
 mod shares;
 mod spool;
 

@@ -2,8 +2,11 @@
 //!
 //! Invariant: each call is one request to the HTTP door. Left to others: mirroring itself ([`crate::MirrorServer`]).
 
+use std::io::Read;
+
 use pinnace_proto::sync::{ShareInfo, Shares, Trash, Verdict, Waited};
 
+use crate::api::segment;
 use crate::{Api, ApiError};
 
 impl Api {
@@ -20,6 +23,20 @@ impl Api {
     /// What is in a share's trash.
     pub fn share_trash(&self, share: &str) -> Result<Trash, ApiError> {
         self.get(&format!("/-/shares/{share}/trash"))
+    }
+
+    /// Something in a share's trash, or what is at a path inside it, as a tar.
+    pub fn share_thing(
+        &self,
+        share: &str,
+        id: u64,
+        inside: &str,
+    ) -> Result<impl Read + use<>, ApiError> {
+        let inside = match inside {
+            "" => String::new(),
+            inside => format!("?path={}", segment(inside)),
+        };
+        self.get_patiently(&format!("/-/shares/{share}/trash/{id}{inside}"))
     }
 
     /// Waits, as long as it takes, until everything that happened in a share's source is durable in it.

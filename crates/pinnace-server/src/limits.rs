@@ -62,6 +62,10 @@ pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
 /// Frames of a backup that wait for its client.
 pub const BACKUP_FRAMES_AHEAD: usize = 4;
+/// Pieces of an archive that wait for its client.
+pub const ARCHIVE_PIECES_AHEAD: usize = 4;
+/// Such a piece, bytes.
+pub const ARCHIVE_PIECE_BYTES: usize = 256 << 10;
 /// A check or backup works this long at a time.
 pub const UPKEEP_STRETCH: Duration = Duration::from_millis(2);
 /// Then it rests this long.

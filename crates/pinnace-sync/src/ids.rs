@@ -23,3 +23,10 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+/// What hexadecimal digits stand for; `None` if they are none.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    let byte = |digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    digits.map(byte).collect()
+}

@@ -153,6 +153,29 @@ pub fn fits<S: AsRef<str>>(template: &str, segments: &[S]) -> bool {
             .all(|(want, segment)| want == segment.as_ref() || want.starts_with('{'))
 }
 
+/// An operation that takes nothing and needs no further words.
+const fn operation(
+    tag: &'static str,
+    (method, path): (&'static str, &'static str),
+    id: &'static str,
+    summary: &'static str,
+    answers: &'static [Answer],
+    examples: &'static [Example],
+) -> Operation {
+    Operation {
+        path,
+        method,
+        id,
+        tag,
+        summary,
+        detail: "",
+        parameters: &[],
+        body: None,
+        answers,
+        examples,
+    }
+}
+
 const fn query(name: &'static str, kind: Kind, detail: &'static str) -> Parameter {
     Parameter {
         name,

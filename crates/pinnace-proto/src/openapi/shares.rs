@@ -1,6 +1,6 @@
 //! Operations on shares.
 
-use super::{Content, Kind, Operation, empty, plain, problem, query, with};
+use super::{Content, Kind, Operation, empty, operation, plain, problem, query, with};
 
 const SHARES: &str = "Shares";
 
@@ -13,18 +13,7 @@ const fn on_share(
     answers: &'static [super::Answer],
     examples: &'static [super::Example],
 ) -> Operation {
-    Operation {
-        path,
-        method,
-        id,
-        tag: SHARES,
-        summary,
-        detail: "",
-        parameters: &[],
-        body: None,
-        answers,
-        examples,
-    }
+    operation(SHARES, (method, path), id, summary, answers, examples)
 }
 
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -58,6 +47,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ],
         &[plain("no such share", "/-/shares/photos/trash", 404)],
     ),
+    Operation {
+        detail: "For administrators. A tar (POSIX pax) with all that is in it, under its last name; it stays in the trash.",
+        parameters: &[query(
+            "path",
+            Kind::Text("holiday/1.jpg"),
+            "Only what is at this path inside a deleted directory",
+        )],
+        ..on_share(
+            "/-/shares/{share}/trash/{id}",
+            "GET",
+            "restoreFromTrash",
+            "What was deleted from a share, by its number",
+            &[
+                with(200, "`application/x-tar`", &[Content::Raw]),
+                problem(403, "`forbidden`"),
+                problem(404, "`no-such-share`, `no-such-thing`"),
+            ],
+            &[plain("no such share", "/-/shares/photos/trash/1", 404)],
+        )
+    },
     Operation {
         detail: "For administrators. Answers when everything that had happened in the source is durable in the share.",
         ..on_share(

@@ -1,6 +1,6 @@
 //! Operations on the server itself: how it is, who is there, runs.
 
-use super::{Content, Example, Kind, Operation, empty, plain, problem, query, with};
+use super::{Content, Example, Kind, Operation, empty, operation, plain, problem, query, with};
 
 const SERVER: &str = "Server";
 const RUNS: &str = "Runs";
@@ -13,18 +13,7 @@ const fn look(
     answers: &'static [super::Answer],
     examples: &'static [Example],
 ) -> Operation {
-    Operation {
-        path,
-        method: "GET",
-        id,
-        tag: SERVER,
-        summary,
-        detail: "",
-        parameters: &[],
-        body: None,
-        answers,
-        examples,
-    }
+    operation(SERVER, ("GET", path), id, summary, answers, examples)
 }
 
 /// A document of a run.

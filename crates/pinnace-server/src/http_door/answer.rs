@@ -3,11 +3,14 @@
 //! A failure is an `application/problem+json` document (RFC 9457) with a stable code; the codes are
 //! listed in `docs/formats/http.md`.
 
+use std::io;
+
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use pinnace_proto::api::Problem;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::body::Body;
 
@@ -19,6 +22,18 @@ pub(super) type Answer = Response<Body>;
 /// An answer with a body of the given type.
 pub(super) fn with_body(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Body::from(body.into()));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// 200 with a body that somebody makes while it is sent.
+pub(super) fn piped(
+    content_type: &'static str,
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+) -> Answer {
+    let mut answer = Response::new(Body::Piped(pieces));
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

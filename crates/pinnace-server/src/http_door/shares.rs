@@ -3,25 +3,30 @@
 //! Invariant: a connection that became a mirror's is read and written by a thread of its own, and counts among the
 //! server's connections until it ends. Left to others: everything about mirroring (`pinnace-sync`).
 
-use std::io::{Cursor, Read};
+use std::io::{self, BufWriter, Cursor, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::sync::Waited;
+use pinnace_sync::archive::PackError;
 use pinnace_sync::server::{DeskError, Link, Shares};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::answer::{self, Answer, Failure};
 use super::line::Socket;
 use super::request::Payload;
 use super::{Context, Next, request, socket, system};
 use crate::caller::Action;
-use crate::limits::{MIRROR_READ_SILENCE_MAX, MIRROR_WRITE_SILENCE_MAX};
+use crate::limits::{
+    ARCHIVE_PIECE_BYTES, ARCHIVE_PIECES_AHEAD, MIRROR_READ_SILENCE_MAX, MIRROR_WRITE_SILENCE_MAX,
+};
 
 /// What a connection becomes that wants to mirror.
 const PROTOCOL: &str = "pinnace-sync/1";
@@ -50,6 +55,15 @@ pub(super) async fn handle(
             look(&request)?;
             let share = (*share).to_owned();
             ask(context, move |shares| shares.trash(&share)).await
+        }
+        [share, "trash", id] => {
+            permit(context, &request, "GET")?;
+            let inside = request::parameters(request.uri(), &["path"])?.pop();
+            let inside = inside.map(|(_, path)| path).unwrap_or_default();
+            let id = id.parse().map_err(|_| no_thing(share))?;
+            let share = (*share).to_owned();
+            let shares = context.harbour.shares.clone();
+            restore(shares, share, id, inside).await
         }
         [share, "wait"] => {
             permit(context, &request, "POST")?;
@@ -115,9 +129,64 @@ async fn ask<T: Serialize + Send + 'static>(
     }
 }
 
+/// A thing of a trash as an archive, made while it is sent.
+async fn restore(
+    shares: Arc<Shares>,
+    share: String,
+    id: u64,
+    inside: String,
+) -> Result<Answer, Failure> {
+    let (send, pieces) = mpsc::channel(ARCHIVE_PIECES_AHEAD);
+    let (found, is_found) = tokio::sync::oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let thing = shares.thing(&share, id, inside.as_bytes());
+        let thing = match thing {
+            Ok(thing) => thing,
+            Err(error) => return drop(found.send(Err(failure(&error)))),
+        };
+        // One who did not wait does not want it.
+        if found.send(Ok(())).is_err() {
+            return;
+        }
+        let mut out = BufWriter::with_capacity(ARCHIVE_PIECE_BYTES, Pipe(&send));
+        let packed = thing.pack(&mut out);
+        let packed = packed.and_then(|()| out.flush().map_err(PackError::Write));
+        if let Err(PackError::Read { path, error }) = packed {
+            tracing::warn!(share, path, %error, "something in the trash cannot be read; its archive broke off");
+            // Without its end nobody takes it for whole.
+            let _ = send.blocking_send(Err(error));
+        }
+    });
+    match is_found.await {
+        Ok(Ok(())) => Ok(answer::piped("application/x-tar", pieces)),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(Failure::internal("a look into the trash ended badly")),
+    }
+}
+
+/// Hands what is written to the connection.
+struct Pipe<'a>(&'a mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn no_thing(share: &str) -> Failure {
+    failure(&DeskError::NoThing(share.to_owned()))
+}
+
 fn failure(error: &DeskError) -> Failure {
     let detail = error.to_string();
     match error {
+        DeskError::NoThing(_) => Failure::not_found("no-such-thing", detail),
         DeskError::Unknown(_) => Failure::not_found("no-such-share", detail),
         DeskError::NoWriter(_) | DeskError::Gone(_) => Failure::conflict("no-writer", detail),
         DeskError::Client(_) => Failure::conflict("client-refused", detail),

@@ -6,13 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::answer::{self, Answer, Failure};
-use super::body::Body;
 use super::request::Payload;
 use super::{Context, request, system};
 use crate::backup;
@@ -51,10 +48,7 @@ pub(super) fn backup(context: &Context, request: &Request<Payload>) -> Result<An
     let turn = turn(context)?;
     let (send, frames) = mpsc::channel(BACKUP_FRAMES_AHEAD);
     tokio::spawn(make(context.harbour.clone(), turn, send));
-    let mut answer = Response::new(Body::Piped(frames));
-    let kind = HeaderValue::from_static("application/octet-stream");
-    answer.headers_mut().insert(CONTENT_TYPE, kind);
-    Ok(answer)
+    Ok(answer::piped("application/octet-stream", frames))
 }
 
 /// One check or backup at a time, and only for those who may do everything.

@@ -57,6 +57,11 @@ pub enum DeskError {
     /// There is no share of this name.
     #[error("there is no share `{0}`")]
     Unknown(String),
+    /// There is nothing of this number in its trash, or nothing at that path in it.
+    #[error(
+        "there is no such thing in the trash of `{0}`; `pinnace sync trash {0}` lists what there is"
+    )]
+    NoThing(String),
     /// Nobody mirrors into it, so there is nobody to ask.
     #[error("nobody mirrors into `{0}` now; start `pinnace sync DIR {0}` first")]
     NoWriter(String),

@@ -27,7 +27,7 @@ pub use desk::{Close, DeskError, Link, Listener, Shares};
 pub use share::{Places, Share, ShareError};
 pub use stage::PACK_NEW_DIRS_MAX;
 pub use staged::{Failure, FailureCode};
-pub use trash::TRASH_KEPT;
+pub use trash::{TRASH_KEPT, Thing};
 
-pub(crate) use crate::ids::{hex, random};
+pub(crate) use crate::ids::{hex, random, unhex};
 pub(crate) use trash::remove_all;

@@ -19,6 +19,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::share::ShareError;
+use crate::archive::{PackError, pack};
+use crate::fs::Root;
 
 /// How long a deletion is kept.
 pub const TRASH_KEPT: Duration = Duration::from_hours(7 * 24);
@@ -47,8 +49,33 @@ struct Kept {
 }
 
 impl Kept {
+    /// The name that it had in its directory.
+    fn last_name(&self) -> Vec<u8> {
+        let shown = crate::path::split(self.item.path.as_bytes()).1;
+        let digits = self.name.as_deref().and_then(super::unhex);
+        digits.unwrap_or_else(|| shown.to_vec())
+    }
+
     fn line(&self) -> String {
         serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+}
+
+/// Something in a trash, held where it lies.
+#[derive(Debug)]
+pub struct Thing {
+    dir: OwnedFd,
+    entry: Vec<u8>,
+    name: Vec<u8>,
+}
+
+impl Thing {
+    /// Writes it with all that is in it as an archive, under its last name.
+    ///
+    /// # Errors
+    /// It cannot be read or written; what was written is then no whole archive.
+    pub fn pack(&self, out: &mut dyn Write) -> Result<(), PackError> {
+        pack(self.dir.as_fd(), &self.entry, &self.name, out)
     }
 }
 
@@ -134,6 +161,35 @@ impl Trash {
             .rev()
             .map(|kept| kept.item.clone())
             .collect()
+    }
+
+    /// A thing, or what is at a path inside it, to be read without the share's lock; `None` if there is no such thing.
+    pub(super) fn find(&self, id: u64, inside: &[u8]) -> Result<Option<Thing>, Errno> {
+        let Some(kept) = self.items.iter().find(|kept| kept.item.id == id) else {
+            return Ok(None);
+        };
+        if inside.is_empty() {
+            let dir = rustix::io::dup(&*self.dir)?;
+            return Ok(Some(Thing {
+                dir,
+                entry: name(id).into_bytes(),
+                name: kept.last_name(),
+            }));
+        }
+        let (above, last) = crate::path::split(inside);
+        let found = open_dir(&*self.dir, name(id).as_bytes()).and_then(|thing| {
+            let dir = Root::from(thing).dir(above)?;
+            crate::fs::stat_at(dir.as_fd(), last).map(|_| dir)
+        });
+        match found {
+            Ok(dir) => Ok(Some(Thing {
+                dir,
+                entry: last.to_vec(),
+                name: last.to_vec(),
+            })),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -312,5 +368,33 @@ mod tests {
         assert!(items[0].removed_us > 0);
         assert!(!things.join("7.0").exists());
         assert_eq!(trash.next, 0x20);
+    }
+
+    #[test]
+    fn names_that_no_text_shows_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Root::open(folder.path()).unwrap();
+        let mut trash = Trash::open(folder.path()).unwrap();
+        // As text it would be the escaped form of another name, or no text at all.
+        for (path, entry) in [
+            ("d/\\xff", &b"\xff"[..]),
+            ("d/a", b"a"),
+            ("\\xff/\\\\", b"\\"),
+        ] {
+            rustix::fs::mkdirat(&held, entry, Mode::RWXU).unwrap();
+            let item = TrashItem {
+                id: 0,
+                path: path.to_owned(),
+                kind: "directory".to_owned(),
+                removed_us: 1,
+                entries: 1,
+            };
+            trash.take(held.as_fd(), entry, item).unwrap();
+        }
+        let trash = Trash::open(folder.path()).unwrap();
+        let names = [1, 2, 3].map(|id| trash.find(id, b"").unwrap().unwrap().name);
+        assert_eq!(names, [&b"\xff"[..], b"a", b"\\"]);
+        assert!(trash.find(4, b"").unwrap().is_none());
+        assert!(trash.find(2, b"../1").unwrap_err() == Errno::XDEV);
     }
 }

@@ -6,8 +6,9 @@ use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::sync::{Question, ShareInfo, Shares as SharesInfo, Trash, Verdict, Writer};
 
 use super::{DeskError, Shares, held};
+use crate::path;
 use crate::server::session::Session;
-use crate::server::trash::TRASH_KEPT;
+use crate::server::trash::{TRASH_KEPT, Thing};
 use crate::server::verify;
 
 impl Shares {
@@ -72,6 +73,18 @@ impl Shares {
             kept_s: TRASH_KEPT.as_secs(),
             items,
         })
+    }
+
+    /// Something in a share's trash: a thing by its number, or what is at a path inside it.
+    ///
+    /// # Errors
+    /// There is no such thing, or it cannot be read.
+    pub fn thing(&self, name: &str, id: u64, inside: &[u8]) -> Result<Thing, DeskError> {
+        let (share, _) = self.known(name)?;
+        let missing = || DeskError::NoThing(name.to_owned());
+        path::check(inside).map_err(|_| missing())?;
+        let found = share.lock().trash.find(id, inside);
+        found.map_err(std::io::Error::from)?.ok_or_else(missing)
     }
 
     /// Waits until everything that has happened in the source is durable in the share. Returns the last change.

@@ -144,8 +144,10 @@ pub(super) fn trash(of: &Share, context: &Context<'_>) -> Result<u8> {
         ("path", false),
     ];
     context.output.line(table(&heads, &rows).trim_end());
-    context
-        .output
-        .note(format!("each is kept for {} days", trash.kept_s / 86_400));
+    context.output.note(format!(
+        "each is kept for {} days; `pinnace sync restore {} ID` writes one into this directory",
+        trash.kept_s / 86_400,
+        of.share
+    ));
     Ok(DONE)
 }

@@ -5,6 +5,7 @@
 
 mod ask;
 mod client;
+mod restore;
 
 use std::path::PathBuf;
 
@@ -59,6 +60,8 @@ enum Question {
     Verify(ask::Verify),
     /// What was deleted from a share and is still kept
     Trash(ask::Share),
+    /// Write what was deleted from a share into a directory here
+    Restore(restore::Restore),
 }
 
 pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
         Some(Question::Wait(of)) => ask::wait(of, context),
         Some(Question::Verify(of)) => ask::verify(of, context),
         Some(Question::Trash(of)) => ask::trash(of, context),
+        Some(Question::Restore(of)) => restore::run(of, context),
         None => match (&arguments.dir, &arguments.share) {
             (Some(dir), Some(share)) => client::run(arguments, dir, share, context),
             _ => Err(
