@@ -231,9 +231,21 @@ impl Mirror<'_> {
     }
 
     fn keep_mark(&self, at: &[u8]) {
-        let dir = self.row(path::split(at).0);
-        if dir.is_some_and(|row| row.meta.kind == Kind::Directory) {
+        let dir = path::split(at).0;
+        let is_known = self
+            .row(dir)
+            .is_some_and(|row| row.meta.kind == Kind::Directory);
+        let is_told = self.ledger.has_events()
+            || self
+                .watch
+                .as_ref()
+                .is_some_and(|watch| watch.dir_at(dir).is_some());
+        // What was read from the kernel a moment ago may be neither in the tree nor among the events.
+        let is_first = held(&self.kept).insert(at.to_vec());
+        if is_known || is_told || is_first {
             self.again_later(at.to_vec());
+        } else {
+            held(&self.kept).remove(at);
         }
     }
 

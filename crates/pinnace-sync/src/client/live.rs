@@ -71,6 +71,7 @@ impl Mirror<'_> {
                 self.scan(tasks, Way::Control);
                 self.remove_gone()?;
             } else if self.ledger.is_settled() && self.is_quiet(&dirty) {
+                held(&self.kept).clear();
                 self.answer(&mut dirty);
                 self.tell_synced(&mut told);
             }
@@ -143,7 +144,10 @@ impl Mirror<'_> {
             match event {
                 Event::Changed { path, written, .. } => note(dirty, path, written),
                 Event::Renamed { from, to, .. } => self.renamed(dirty, from, to),
-                Event::Overflow => dirty.everything = true,
+                Event::Overflow => {
+                    dirty.everything = true;
+                    self.tell.tell(&Told::Overflowed);
+                }
                 Event::RootGone => {
                     let why = "the source was moved, deleted or unmounted; nothing was deleted";
                     self.state(Phase::Halted, Some(why.to_owned()));

@@ -117,6 +117,8 @@ pub enum Told<'a> {
     },
     /// The connection was lost; it is tried again.
     Lost(&'a str),
+    /// More happened at once than the system keeps; everything is compared.
+    Overflowed,
     /// Some directories cannot be watched.
     Unwatched(&'a str),
     /// An entry is not mirrored, or not as it is now.
@@ -268,6 +270,8 @@ struct Mirror<'a> {
     /// Paths to compare again at once, and those that have to wait a moment.
     again: Mutex<HashSet<Vec<u8>>>,
     later: Mutex<HashMap<Vec<u8>, Instant>>,
+    /// Those that waited because their directory was not there.
+    kept: Mutex<HashSet<Vec<u8>>>,
     gone: Mutex<Vec<Vec<u8>>>,
     skipped: Mutex<BTreeMap<Vec<u8>, String>>,
     unwatched: Mutex<HashSet<Vec<u8>>>,

@@ -223,6 +223,7 @@ fn run(
         guard: Mutex::new(Guard::new(settings.delete_limit, is_new_root)),
         again: Mutex::default(),
         later: Mutex::default(),
+        kept: Mutex::default(),
         gone: Mutex::default(),
         skipped: Mutex::default(),
         unwatched: Mutex::default(),

@@ -2,9 +2,6 @@
 //!
 //! `PROPTEST_CASES=5000 cargo nextest run -p pinnace-sync histories` runs more of each.
 
-use std::time::{Duration, Instant};
-
-use pinnace_sync::server::DeskError;
 use proptest::prelude::*;
 
 use crate::pair::Pair;
@@ -45,26 +42,11 @@ proptest! {
         for (seed, step) in steps.iter().chain([&Step::Sync]).enumerate() {
             match step {
                 Step::Sync => {
-                    wait(&pair);
+                    pair.wait();
                     pair.assert_equal();
                 }
                 step => apply(&pair.source(), step, seed),
             }
-        }
-    }
-}
-
-/// Waits until all that has happened is in the share. A client that has to ask anew what the server has is not there
-/// for a moment.
-fn wait(pair: &Pair) {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        match pair.shares.wait("s") {
-            Ok(_) => return,
-            Err(DeskError::Gone(_) | DeskError::NoWriter(_)) if Instant::now() < until => {
-                std::thread::yield_now();
-            }
-            Err(error) => panic!("{error}"),
         }
     }
 }

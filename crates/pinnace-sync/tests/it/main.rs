@@ -15,6 +15,8 @@ mod live;
 mod pair;
 mod races;
 mod safety;
+mod storm;
 mod story;
+mod traps;
 mod trash;
 mod tree;

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::{ClientState, Durability};
 use pinnace_sync::client::{
     Connect, ConnectError, DeleteLimit, MirrorError, Outcome, Settings, Stop, Tell, Told, mirror,
 };
-use pinnace_sync::server::{Link, Listener, Shares};
+use pinnace_sync::server::{DeskError, Link, Listener, Shares};
 
 pub(crate) struct Quiet;
 
@@ -210,6 +210,22 @@ impl Pair {
             stop,
             wire,
             thread: Some(thread),
+        }
+    }
+
+    /// Waits until all that has happened is in the share. A client that has to ask anew what the server has is not there
+    /// for a moment.
+    #[track_caller]
+    pub(crate) fn wait(&self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.shares.wait("s") {
+                Ok(_) => return,
+                Err(DeskError::Gone(_) | DeskError::NoWriter(_)) if Instant::now() < until => {
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 

@@ -246,6 +246,7 @@ impl Teller<'_> {
                 detail: Some(detail),
                 ..Line::new("lost")
             },
+            Told::Overflowed => Line::new("overflowed"),
             Told::Unwatched(detail) => Line {
                 detail: Some(detail),
                 ..Line::new("unwatched")
@@ -278,6 +279,10 @@ impl Teller<'_> {
                 self.output.note(format!("equal: {entries} entries"));
             }
             Told::Lost(detail) => self.output.note(format!("{detail}; trying again")),
+            Told::Overflowed => {
+                let note = "more changed at once than the system keeps; comparing everything";
+                self.output.note(note);
+            }
             Told::Unwatched(detail) => self.output.note(detail),
             Told::Skipped { path, why } => {
                 self.output.note(format!("skipped {}: {why}", show(path)));
