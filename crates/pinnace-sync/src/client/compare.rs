@@ -19,7 +19,7 @@ use super::scan::{Depth, Task};
 use super::{Mirror, Skip, held};
 use crate::fs::{Attrs, attrs_digest, stat_at};
 use crate::index::Row;
-use crate::meta::{ContentId, Fingerprint, Kind, Meta, of_stat};
+use crate::meta::{Fingerprint, Kind, Meta, of_stat};
 use crate::path;
 
 /// An entry of a directory as it was seen.
@@ -394,9 +394,5 @@ impl Mirror<'_> {
         packer.rename(&from, print.inode, at, Fingerprint::UNKNOWN);
         self.filter.rename_dir(&from, at);
         self.row(at).is_some_and(|now| now.seq > row.seq)
-    }
-
-    pub(super) fn content_of_link(target: &[u8]) -> ContentId {
-        ContentId(*blake3::hash(target).as_bytes())
     }
 }

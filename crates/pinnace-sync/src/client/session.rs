@@ -22,7 +22,7 @@ use super::{
 use crate::filter::Filter;
 use crate::fs::Root;
 use crate::ids::{hex, random};
-use crate::index::{Change, Loaded, Store};
+use crate::index::{Change, Store};
 use crate::path;
 use crate::server::{Failure, FailureCode};
 use crate::watch::{Watch, WatchError};
@@ -171,13 +171,11 @@ fn run(
         .marks
         .root_identity
         .is_some_and(|known| known != own_identity);
-    let hello = hello(settings, replica, &loaded.marks, forget);
     let mut link = connect.connect()?;
+    let hello = hello(settings, replica, &loaded.marks, forget);
     let received = Arc::new(AtomicU64::new(0));
     link.reader = Box::new(CountedReader(link.reader, received.clone()));
-    let Loaded {
-        index, mut marks, ..
-    } = loaded;
+    let (index, mut marks) = (loaded.index, loaded.marks);
     let welcome = match greet(&mut link, &hello) {
         Ok(Ok(welcome)) => welcome,
         Ok(Err(Refused { code, detail })) => {
@@ -187,8 +185,8 @@ fn run(
     };
     marks.lineage = unhex(&welcome.lineage);
     store.set_marks(&marks)?;
-    let ledger = Ledger::new(index, store, marks, (welcome.seq, welcome.durable));
-    let ledger = Arc::new(ledger);
+    let known = (welcome.seq, welcome.durable);
+    let ledger = Arc::new(Ledger::new(index, store, marks, known));
     stop.set(&ledger);
     let learned = learn(&mut link, &ledger, &welcome);
     let (is_near, early) = match learned.and_then(|()| is_near(&mut link)) {

@@ -112,6 +112,10 @@ impl<'a> Walk<'a> {
         while let Some(dir) = waiting.pop() {
             let mut state = self.share.lock();
             state.check()?;
+            if dir.is_empty() {
+                let root = self.root(&mut state);
+                root.map_err(|error| ShareError::at(Path::new("."))(error.into()))?;
+            }
             let Some(node) = state.index.find(&dir) else {
                 continue;
             };
@@ -131,6 +135,31 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(self.found)
+    }
+
+    /// The share's directory itself, which may have been made anew. One that nothing is known of is left to the client.
+    fn root(&mut self, state: &mut State) -> Result<(), Errno> {
+        let known = *state.index.row(Index::ROOT);
+        let Some((mut meta, print, _)) = of_stat(&rustix::fs::fstat(&self.share.root)?) else {
+            return Ok(());
+        };
+        if known.print == Fingerprint::UNKNOWN || known.print == print {
+            return Ok(());
+        }
+        meta.attrs = attrs_digest(&Attrs::read(&self.share.root)?.encode());
+        let row = Row {
+            meta,
+            print,
+            seq: self.seq,
+            ..known
+        };
+        self.found.push(Vec::new());
+        state.index.set_row(Index::ROOT, row);
+        self.changes.push(Change::Set {
+            id: Index::ROOT,
+            row,
+        });
+        Ok(())
     }
 
     fn dir(
