@@ -319,6 +319,7 @@ impl Mirror<'_> {
         let mut tasks = Vec::new();
         for entry in seen {
             if entry.meta.kind == Kind::Directory {
+                self.note_compared(0);
                 let is_known = entry.row.is_some_and(|row| {
                     row.meta.kind == Kind::Directory && row.print.inode == entry.print.inode
                 });
@@ -340,6 +341,7 @@ impl Mirror<'_> {
             if !is_same && let Err(error) = self.compare_content(packer, &entry) {
                 self.skip(&entry.at, Skip::Unreadable(error));
             }
+            self.note_compared(entry.meta.size);
         }
         tasks
     }

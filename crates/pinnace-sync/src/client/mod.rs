@@ -24,6 +24,7 @@ mod scan;
 mod session;
 mod skip;
 mod state;
+mod telling;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ use ledger::{Ledger, Over};
 use outbox::{Outbox, Way};
 pub use session::mirror;
 use skip::Skip;
-use state::Effect;
+pub use telling::{Gauge, Reading};
 
 /// What to mirror, and how.
 #[derive(Clone, Debug)]
@@ -105,6 +106,8 @@ pub enum Told<'a> {
         path: &'a [u8],
         /// Where it was, of a rename.
         from: Option<&'a [u8]>,
+        /// Why, when that is all that comes of it (`dry_run`).
+        why: Option<&'a str>,
     },
     /// The share is equal to the source.
     Synced {
@@ -134,6 +137,10 @@ pub enum Told<'a> {
 pub trait Tell: Sync {
     /// Something happened.
     fn tell(&self, told: &Told<'_>);
+    /// Where it is noted how far a session is, if anybody looks there.
+    fn gauge(&self) -> Option<&Gauge> {
+        None
+    }
 }
 
 /// Why mirroring ended without being done.
@@ -293,19 +300,8 @@ impl Mirror<'_> {
         if let Err(error) = self.outbox.send(way, kind, parts) {
             self.ledger.end(Over::Lost(error.to_string()));
         }
-    }
-
-    fn report_sending(&self, effects: &[Effect]) {
-        self.changes
-            .fetch_add(effects.len() as u64, Ordering::Relaxed);
-        for effect in effects {
-            let (what, path, from) = match effect {
-                Effect::Put { path, .. } | Effect::Link { path, .. } => ("put", path, None),
-                Effect::Rename { from, to, .. } => ("rename", to, Some(from.as_slice())),
-                Effect::Exchange { a, b } => ("rename", &b.0, Some(a.0.as_slice())),
-                Effect::Remove { path } => ("remove", path, None),
-            };
-            self.tell.tell(&Told::Change { what, path, from });
+        if let Some(gauge) = self.tell.gauge() {
+            gauge.sent(parts.iter().map(|part| part.len()).sum());
         }
     }
 

@@ -260,6 +260,9 @@ fn watch(
 
 impl Mirror<'_> {
     fn work(&self, own_identity: (u64, u64), received: &AtomicU64) -> Result<Ended, MirrorError> {
+        if let Some(gauge) = self.tell.gauge() {
+            gauge.begin();
+        }
         self.state(Phase::Scanning, None);
         self.scan(vec![Task::dir(Vec::new(), Depth::All)], Way::Bulk);
         self.remove_gone()?;

@@ -314,3 +314,53 @@ fn a_server_that_dies_meanwhile_leaves_nothing_half() {
     finish(child).expect(1, &["it was stopped"]);
     assert_eq!(count(), 0);
 }
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_why() {
+    let server = Server::start();
+    let source = server.folder.path().join("source");
+    fs::create_dir_all(source.join("old")).unwrap();
+    for name in ["content", "mode", "gone", "kind", "first"] {
+        fs::write(source.join(name), "x").unwrap();
+    }
+    let sync = |more: &str| server.run(&["sync", source.to_str().unwrap(), "s", "--once", more]);
+    says(sync("--dry-run"), &["put content (new)"]);
+    assert!(!server.data().join("shares/s/content").exists());
+    sync("--json").expect(0, &[]);
+    fs::write(source.join("content"), "other").unwrap();
+    fs::set_permissions(source.join("mode"), Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(source.join("gone")).unwrap();
+    fs::remove_file(source.join("kind")).unwrap();
+    symlink("content", source.join("kind")).unwrap();
+    fs::hard_link(source.join("first"), source.join("name")).unwrap();
+    fs::rename(source.join("old"), source.join("young")).unwrap();
+    let told = [
+        "put content (content, time)",
+        "put mode (mode)",
+        "put kind (of another kind)",
+        "(another name of ",
+        "put . (time)",
+        "rename old -> young (renamed)",
+        "remove gone (gone, or left out)",
+    ];
+    says(sync("--dry-run"), &told);
+    let output = server.run(&["sync", source.to_str().unwrap(), "s", "--dry-run", "--json"]);
+    says(output, &["\"path\":\"mode\",\"detail\":\"mode\""]);
+}
+
+#[test]
+fn programs_are_told_how_far_it_is() {
+    let server = Server::start();
+    let source = server.folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    // What nothing makes smaller, at a pace that takes two seconds.
+    let mut random = File::open("/dev/urandom").unwrap().take(4 << 20);
+    let mut file = File::create(source.join("file")).unwrap();
+    std::io::copy(&mut random, &mut file).unwrap();
+    let arguments = ["--once", "--json", "--bandwidth", "2M"];
+    let arguments = [&["sync", source.to_str().unwrap(), "s"], &arguments[..]].concat();
+    says(
+        server.run(&arguments),
+        &["\"event\":\"progress\",\"entries\":", "\"bytes_per_s\":"],
+    );
+}

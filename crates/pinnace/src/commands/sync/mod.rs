@@ -5,7 +5,9 @@
 
 mod ask;
 mod client;
+mod progress;
 mod restore;
+mod tell;
 
 use std::path::PathBuf;
 
