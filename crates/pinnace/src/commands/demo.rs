@@ -1,7 +1,9 @@
 //! `pinnace demo`: everything on this machine in one command, through the same doors as always.
 //!
-//! A server and three bench clients run as processes of this program; what they write is paced so
+//! A server, a mirror and three bench clients run as processes of this program; what they write is paced so
 //! that at most 3 GiB are written in all and 1 GiB is in use at a time.
+
+mod mirror;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use pinnace_client::Api;
 use pinnace_proto::units::{parse_duration, show_size};
 use serde::Deserialize;
 
+use self::mirror::Mirror;
 use super::{Context, bench};
 use crate::bench::resolve::{Request, resolve};
 use crate::failure::{Failure, Result};
@@ -25,7 +28,7 @@ const FILE_BYTES: u64 = 80 << 20;
 const WRITE_BYTES_MAX: u64 = (3 << 30) - CLIENTS * FILE_BYTES - (256 << 20);
 
 /// Show it all on this machine: a server on free loopback ports, three bench clients writing real
-/// files, messages on topics, and a report.
+/// files, messages on topics, a directory that is mirrored while it changes, and a report.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Where to write, and to leave the report and the database [default: a new folder in the
@@ -54,7 +57,8 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
         "server: {} and {}",
         server.ready.http, server.ready.nats
     ));
-    let served = show(context, &server, &work, run_time);
+    let mirror = Mirror::start(&folder.join("mirror"), &server.ready.http)?;
+    let served = show(context, &server, &mirror, &work, run_time);
     let _ = std::fs::remove_dir_all(&work);
     if served.is_ok() && arguments.keep {
         output.note(format!(
@@ -62,7 +66,9 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
             server.ready.http
         ));
         server.wait()?;
+        drop(mirror);
     } else {
+        drop(mirror);
         server.stop()?;
     }
     let database = folder.join("runs.db");
@@ -81,7 +87,13 @@ pub(crate) fn run(arguments: &Arguments, context: &Context<'_>) -> Result<u8> {
 }
 
 /// What the demo shows while the server is up.
-fn show(context: &Context<'_>, server: &Server, work: &Path, run_time: Duration) -> Result<u8> {
+fn show(
+    context: &Context<'_>,
+    server: &Server,
+    mirror: &Mirror,
+    work: &Path,
+    run_time: Duration,
+) -> Result<u8> {
     let api = Api::new(&server.ready.http)?;
     messages(&api, context.output)?;
     let mut layers = context.layers.clone();
@@ -110,7 +122,14 @@ fn show(context: &Context<'_>, server: &Server, work: &Path, run_time: Duration)
         "  pinnace --server {} sub 'pinnace.bench.>'",
         api.base()
     ));
-    bench::run_orders(&orders, context)
+    context.output.note(format!(
+        "meanwhile a directory is mirrored into the share {}: pinnace --server {} shares",
+        mirror::SHARE,
+        api.base()
+    ));
+    let code = bench::run_orders(&orders, context)?;
+    context.output.note(mirror.sum_up(&api)?);
+    Ok(code)
 }
 
 /// A queue in five lines: subscribe, publish, fetch.
