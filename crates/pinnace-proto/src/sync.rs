@@ -75,6 +75,18 @@ pub struct Welcome {
     pub sets_owners: bool,
     /// Bytes that the client may have under way on its first connection without an answer.
     pub window_bytes: u64,
+    /// Where the share lies, for clients on the same machine: none may mirror what holds it, or lies beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// Where a directory lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Place {
+    /// Identifies the machine since it was started; places of others cannot be compared.
+    pub boot: String,
+    /// File system and inode of the directory itself and of all above it, up to the top.
+    pub above: Vec<(u64, u64)>,
 }
 
 /// The server does not take the session, or ends it.

@@ -222,33 +222,6 @@ impl Mirror<'_> {
         tasks
     }
 
-    /// The directory that these names were told of is elsewhere by now. Its rename will be told too, and takes the names
-    /// along; if it was deleted, that will be told.
-    fn keep_marks(&self, at: &[u8], names: &[Vec<u8>]) {
-        for name in names {
-            self.keep_mark(&path::join(at, name));
-        }
-    }
-
-    fn keep_mark(&self, at: &[u8]) {
-        let dir = path::split(at).0;
-        let is_known = self
-            .row(dir)
-            .is_some_and(|row| row.meta.kind == Kind::Directory);
-        let is_told = self.ledger.has_events()
-            || self
-                .watch
-                .as_ref()
-                .is_some_and(|watch| watch.dir_at(dir).is_some());
-        // What was read from the kernel a moment ago may be neither in the tree nor among the events.
-        let is_first = held(&self.kept).insert(at.to_vec());
-        if is_known || is_told || is_first {
-            self.again_later(at.to_vec());
-        } else {
-            held(&self.kept).remove(at);
-        }
-    }
-
     /// Looks at entries of a directory; those that are left out or gone are not in the answer.
     fn look<'n>(
         &self,
@@ -346,7 +319,7 @@ impl Mirror<'_> {
         tasks
     }
 
-    fn row(&self, at: &[u8]) -> Option<Row> {
+    pub(super) fn row(&self, at: &[u8]) -> Option<Row> {
         let state = self.ledger.lock();
         let node = state.index.find(at)?;
         Some(*state.index.row(node))

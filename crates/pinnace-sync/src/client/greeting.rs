@@ -11,6 +11,7 @@ use super::ledger::Ledger;
 use super::session::Ended;
 use super::{Connect, ConnectError, MirrorError, Settings};
 use crate::chunk::CHUNKING_VERSION;
+use crate::fs::{Root, place_of};
 use crate::ids::hex;
 use crate::index::{Change, Index, Marks, NodeId};
 use crate::server::Link;
@@ -150,4 +151,35 @@ pub(super) fn attach(connect: &dyn Connect, welcome: &Welcome) -> Result<Link, C
         is_final: false,
     })?;
     Ok(link)
+}
+
+/// Refuses a source that holds the share, or lies in the folder of the server's data: what is mirrored would be mirrored
+/// again, without an end.
+pub(super) fn check_apart(root: &Root, welcome: &Welcome) -> Result<(), MirrorError> {
+    /// The data folder is above `shares`, and that above the share.
+    const DATA_ABOVE: usize = 2;
+    let own = place_of(root).ok();
+    let (Some(own), Some(share)) = (own, &welcome.place) else {
+        return Ok(());
+    };
+    if own.boot.is_empty() || own.boot != share.boot {
+        return Ok(());
+    }
+    if own
+        .above
+        .first()
+        .is_some_and(|root| share.above.contains(root))
+    {
+        return Err(MirrorError::Overlap(
+            "the server keeps its data inside the source, so what is mirrored would be mirrored again; mirror a directory \
+             that does not hold it",
+        ));
+    }
+    let data = share.above.get(DATA_ABOVE);
+    if data.is_some_and(|data| own.above.contains(data)) {
+        return Err(MirrorError::Overlap(
+            "the source lies inside the server's data, where every change is the server's own; mirror another directory",
+        ));
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! whole is sent as one, before anything else is compared. Left to others: watching, comparing.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::{Answer, Ask, Phase, Question};
@@ -57,6 +58,10 @@ impl Mirror<'_> {
             if now >= next_sweep {
                 (dirty.everything, next_sweep) = (true, now + SWEEP);
             }
+            let is_asked = now >= next_poll || !dirty.due.is_empty();
+            if is_asked && self.is_doubtful.swap(false, Ordering::Relaxed) {
+                dirty.everything = true;
+            }
             if now >= next_poll || dirty.polls {
                 (dirty.polls, next_poll) = (true, now + POLL);
                 let refused = std::mem::take(&mut *held(&self.refused));
@@ -72,6 +77,7 @@ impl Mirror<'_> {
                 self.remove_gone()?;
             } else if self.ledger.is_settled() && self.is_quiet(&dirty) {
                 held(&self.kept).clear();
+                self.has_moved.store(false, Ordering::Relaxed);
                 self.answer(&mut dirty);
                 self.tell_synced(&mut told);
             }
@@ -142,8 +148,20 @@ impl Mirror<'_> {
         let (events, asks) = self.ledger.take_news();
         for event in events {
             match event {
-                Event::Changed { path, written, .. } => note(dirty, path, written),
-                Event::Renamed { from, to, .. } => self.renamed(dirty, from, to),
+                Event::Changed {
+                    path,
+                    written,
+                    is_dir,
+                    is_gone,
+                } => {
+                    self.has_moved
+                        .fetch_or(is_dir && !is_gone, Ordering::Relaxed);
+                    note(dirty, path, written);
+                }
+                Event::Renamed { from, to, is_dir } => {
+                    self.has_moved.fetch_or(is_dir, Ordering::Relaxed);
+                    self.renamed(dirty, from, to);
+                }
                 Event::Overflow => {
                     dirty.everything = true;
                     self.tell.tell(&Told::Overflowed);
@@ -202,12 +220,13 @@ impl Mirror<'_> {
                     && row.print.inode == print.inode
                     && row.meta.size == meta.size
                     && row.meta.mtime == meta.mtime
-                    && !row.is_racy
+                    && (!row.is_racy || meta.kind == Kind::Directory)
             });
             if is_it && !self.is_there(&from, print.inode) {
                 let mut packer = Packer::new(self, Way::Control);
                 // Renaming changes the inode, and so may have something else at the same time: then all is compared.
-                let is_all = row.is_some_and(|row| self.attrs_at(&to, &meta) == Some(row.meta));
+                let is_all = row
+                    .is_some_and(|row| !row.is_racy && self.attrs_at(&to, &meta) == Some(row.meta));
                 let print = Fingerprint {
                     inode: print.inode,
                     ctime: if is_all {

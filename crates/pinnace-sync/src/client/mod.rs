@@ -15,6 +15,7 @@ mod large;
 mod ledger;
 mod listen;
 mod live;
+mod lost;
 mod names;
 mod outbox;
 mod packer;
@@ -28,7 +29,7 @@ mod telling;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,9 @@ pub enum MirrorError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// Source and share lie in one another.
+    #[error("{0}")]
+    Overlap(&'static str),
     /// Another process mirrors the same source into the same share.
     #[error("another process on this machine already mirrors this directory into the share")]
     Busy,
@@ -274,11 +278,13 @@ struct Mirror<'a> {
     threads: usize,
     watch: Option<Watch>,
     guard: Mutex<Guard>,
-    /// Paths to compare again at once, and those that have to wait a moment.
+    /// Paths to compare again at once, those that have to wait a moment, and of these what is kept for its lost directory.
     again: Mutex<HashSet<Vec<u8>>>,
     later: Mutex<HashMap<Vec<u8>, Instant>>,
-    /// Those that waited because their directory was not there.
     kept: Mutex<HashSet<Vec<u8>>>,
+    /// Directories came or moved since all was quiet; and one was lost sight of meanwhile, so that all is to be compared.
+    has_moved: AtomicBool,
+    is_doubtful: AtomicBool,
     gone: Mutex<Vec<Vec<u8>>>,
     skipped: Mutex<BTreeMap<Vec<u8>, String>>,
     unwatched: Mutex<HashSet<Vec<u8>>>,

@@ -49,18 +49,13 @@ impl Mirror<'_> {
                 packer.rename(&from, inode, &seen.at, Fingerprint::UNKNOWN);
             }
             let moved = self
-                .row_at(&seen.at)
+                .row(&seen.at)
                 .filter(|moved| moved.content == row.content);
             if let Some(moved) = moved {
                 return Elsewhere::Moved(moved);
             }
         }
         Elsewhere::Nowhere
-    }
-
-    fn row_at(&self, at: &[u8]) -> Option<Row> {
-        let state = self.ledger.lock();
-        state.index.find(at).map(|node| *state.index.row(node))
     }
 
     /// Whether this name of a file is the one whose content is compared now; the others come when the server has it.

@@ -5,13 +5,13 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::{ClientState, Durability, Phase, Refused};
 
-use super::greeting::{attach, greet, hello, is_near, learn, unbegun, unhex};
+use super::greeting::{attach, check_apart, greet, hello, is_near, learn, unbegun, unhex};
 use super::guard::{Guard, identity};
 use super::ledger::{Ledger, Over};
 use super::outbox::{Outbox, Way};
@@ -162,17 +162,14 @@ fn run(
     let own_identity = identity(&root).map_err(source)?;
     let (mut store, loaded) = Store::open(&settings.state.join("index"))?;
     if let Some(why) = &loaded.was_torn {
-        tracing::warn!(
-            why,
-            "what was known of the share was damaged; more has to be compared"
-        );
+        tracing::warn!(why, "the index was damaged; more has to be compared");
     }
     let is_new_root = loaded
         .marks
         .root_identity
         .is_some_and(|known| known != own_identity);
-    let mut link = connect.connect()?;
     let hello = hello(settings, replica, &loaded.marks, forget);
+    let mut link = connect.connect()?;
     let received = Arc::new(AtomicU64::new(0));
     link.reader = Box::new(CountedReader(link.reader, received.clone()));
     let (index, mut marks) = (loaded.index, loaded.marks);
@@ -183,6 +180,7 @@ fn run(
         }
         Err(error) => return unbegun(&error),
     };
+    check_apart(&root, &welcome)?;
     marks.lineage = unhex(&welcome.lineage);
     store.set_marks(&marks)?;
     let known = (welcome.seq, welcome.durable);
@@ -222,6 +220,8 @@ fn run(
         again: Mutex::default(),
         later: Mutex::default(),
         kept: Mutex::default(),
+        has_moved: AtomicBool::default(),
+        is_doubtful: AtomicBool::default(),
         gone: Mutex::default(),
         skipped: Mutex::default(),
         unwatched: Mutex::default(),

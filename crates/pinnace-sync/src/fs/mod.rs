@@ -4,7 +4,9 @@
 //! the tree it is opened in. Left to others: what is done with what was opened.
 
 mod attrs;
+mod place;
 mod root;
 
 pub use attrs::{Attrs, digest_of as attrs_digest};
+pub use place::{boot_text, place_of};
 pub use root::{Root, open_file, read_exactly, stat_at, stat_of};

@@ -29,7 +29,7 @@
 //! | 28 | files with several names | `files_with_several_names` |
 //! | 29 | times of directories, directories nobody may write in | `directories_keep_their_times_and_modes` |
 //! | 30, 31 | a full disk, two clients | the program's `mirror_days` |
-//! | 32 | a share inside its source | nowhere: it is not refused |
+//! | 32 | a share inside its source | `what_holds_the_share_is_no_source` |
 //! | 33 | another way of cutting | `chunk` |
 //! | 34, 35 | zeros, periods, holes | `zeros_and_periods_are_quick`, `a_hole_stays_a_hole` |
 
@@ -40,6 +40,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with, setxattr};
+
+use pinnace_sync::client::Settings;
 
 use crate::pair::{Live, Pair};
 
@@ -413,6 +415,30 @@ fn attributes_and_access_lists_arrive_and_go() {
     check("f", "user.colour", Some(b"blue"));
     check("d", "user.colour", None);
     check("f", "system.posix_acl_access", None);
+}
+
+#[test]
+fn what_holds_the_share_is_no_source() {
+    let pair = Pair::new();
+    fs::write(pair.source().join("f"), "f").unwrap();
+    pair.once();
+    let data = pair.folder.path().join("data");
+    let state = pair.folder.path().join("other state");
+    for (root, word) in [
+        (pair.folder.path().to_owned(), "inside the source"),
+        (data.clone(), "inside the source"),
+        (pair.share(), "inside the source"),
+        (data.join("sync"), "inside the server's data"),
+    ] {
+        let settings = Settings {
+            root,
+            state: state.clone(),
+            ..pair.settings()
+        };
+        let error = pair.try_once(&settings).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    pair.assert_equal();
 }
 
 #[test]

@@ -39,6 +39,7 @@ impl Session {
                 whole: !knows,
                 sets_owners: self.share.sets_owners,
                 window_bytes: WINDOW_BYTES,
+                place: crate::fs::place_of(&self.share.root).ok(),
             };
             (welcome, knows.then_some(self.hello.seq))
         };

@@ -54,7 +54,7 @@ pub(super) fn run(
 fn failure(error: MirrorError) -> Failure {
     match error {
         MirrorError::Halted(_) => Failure::new(UNSAFE, error),
-        MirrorError::Filter(_) => Failure::usage(error),
+        MirrorError::Filter(_) | MirrorError::Overlap(_) => Failure::usage(error),
         MirrorError::Refused { ref code, .. } if code == "held" => {
             Failure::new(FAILED, error).hint("`pinnace shares` shows who mirrors into which share")
         }
