@@ -160,6 +160,9 @@ impl Mirror<'_> {
                 }
                 Event::Renamed { from, to, is_dir } => {
                     self.has_moved.fetch_or(is_dir, Ordering::Relaxed);
+                    // One that is elsewhere again moves faster than it can be followed.
+                    let is_lost = is_dir && self.root.stat(&to).is_err();
+                    self.is_doubtful.fetch_or(is_lost, Ordering::Relaxed);
                     self.renamed(dirty, from, to);
                 }
                 Event::Overflow => {
