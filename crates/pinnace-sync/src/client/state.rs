@@ -236,26 +236,10 @@ impl State {
     }
 
     fn put(&mut self, path: &[u8], row: Row, changes: &mut Vec<Change>) -> Retry {
-        if path.is_empty() {
-            self.index.set_row(Index::ROOT, row);
-            changes.push(Change::Set {
-                id: Index::ROOT,
-                row,
-            });
-            return Retry::Replaced;
-        }
-        let (dir, name) = path::split(path);
-        let Some(parent) = self.index.find(dir) else {
+        let was_there = self.index.find(path).is_some();
+        if self.place(path, row, changes).is_none() {
             return Retry::Structure;
-        };
-        let was_there = self.index.child(parent, name).is_some();
-        let id = self.index.insert(parent, name, row);
-        changes.push(Change::Put {
-            id,
-            parent,
-            name: name.into(),
-            row,
-        });
+        }
         if was_there {
             Retry::Replaced
         } else {
@@ -341,6 +325,12 @@ impl State {
             is_linked: known.is_some_and(|old| old.is_linked),
             is_racy: known.is_some_and(|old| old.is_racy),
         };
+        // Parents come before their children, so its directory is known unless the server errs.
+        self.place(path, row, changes)
+    }
+
+    /// Puts a row where it belongs; `None` if its directory is not known.
+    fn place(&mut self, path: &[u8], row: Row, changes: &mut Vec<Change>) -> Option<NodeId> {
         if path.is_empty() {
             self.index.set_row(Index::ROOT, row);
             changes.push(Change::Set {
@@ -350,7 +340,6 @@ impl State {
             return Some(Index::ROOT);
         }
         let (dir, name) = path::split(path);
-        // Parents come before their children, so this one is known unless the server errs.
         let parent = self.index.find(dir)?;
         let id = self.index.insert(parent, name, row);
         changes.push(Change::Put {
