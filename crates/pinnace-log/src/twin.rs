@@ -58,7 +58,8 @@ struct Inner {
     name_changes: Vec<NameChange>,
     operations: u64,
     syncs: u64,
-    removals: u64,
+    /// Names that were removed, with the file each had.
+    removed: Vec<(PathBuf, u64)>,
     fault: Option<(u64, Fault, bool)>,
     capacity_bytes: Option<u64>,
     no_allocate: bool,
@@ -117,10 +118,15 @@ impl TwinDisk {
         self.lock().syncs
     }
 
-    /// Files removed so far.
+    /// The files removed so far, in order, each with the bytes it had at that moment.
     #[must_use]
-    pub fn removals(&self) -> u64 {
-        self.lock().removals
+    pub fn removed(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let inner = self.lock();
+        let bytes = |id| inner.files.get(id).map(|file| file.current.clone());
+        let removed = inner.removed.iter();
+        removed
+            .filter_map(|(path, id)| Some((path.clone(), bytes(id)?)))
+            .collect()
     }
 
     /// Sum of all file lengths, in bytes.
@@ -147,12 +153,7 @@ impl TwinDisk {
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut inner = self.lock();
         let id = inner.add_file();
-        let file = FileState {
-            current: bytes.clone(),
-            durable: bytes,
-            ..FileState::default()
-        };
-        inner.files.insert(id, file);
+        inner.files.insert(id, FileState::durable(bytes));
         inner.names.insert(path.to_owned(), id);
         inner.durable_names.insert(path.to_owned(), id);
     }
@@ -203,12 +204,7 @@ impl TwinDisk {
                 continue;
             };
             let bytes = file.after_crash(survival, &mut dice);
-            let state = FileState {
-                current: bytes.clone(),
-                durable: bytes,
-                ..FileState::default()
-            };
-            after.files.insert(id, state);
+            after.files.insert(id, FileState::durable(bytes));
             after.names.insert(path.clone(), id);
             after.durable_names.insert(path, id);
         }
@@ -341,8 +337,8 @@ impl Disk for TwinDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.lock();
         inner.step()?;
-        inner.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
-        inner.removals += 1;
+        let id = inner.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        inner.removed.push((path.to_owned(), id));
         inner.name_changes.push(NameChange::Remove(path.to_owned()));
         Ok(())
     }

@@ -59,6 +59,15 @@ impl NameChange {
 }
 
 impl FileState {
+    /// A file whose bytes are all on the medium.
+    pub(super) fn durable(bytes: Vec<u8>) -> FileState {
+        FileState {
+            current: bytes.clone(),
+            durable: bytes,
+            ..FileState::default()
+        }
+    }
+
     pub(super) fn after_crash(&self, survival: Survival, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         for change in self.doomed.iter().chain(&self.changes) {

@@ -354,7 +354,7 @@ impl Server {
         let returning = self.returning.into_iter();
         history.extend(returning.map(|(queue, id)| Happened::InDoubt(queue, id)));
         let left = self.disk.twin.after_crash(survival);
-        let forgets = self.disk.twin.removals() > 0;
+        let forgets = !self.disk.twin.removed().is_empty();
         // The old process ends as it likes.
         self.disk.open();
         (left, forgets)
