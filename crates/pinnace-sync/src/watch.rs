@@ -129,6 +129,8 @@ struct Shared {
     /// so ending this one puts a mark after all that was said before.
     bell: OwnedFd,
     state: Mutex<State>,
+    /// Whether something was read that the sink has not got yet.
+    is_telling: AtomicBool,
     is_stopping: AtomicBool,
 }
 
@@ -172,6 +174,7 @@ impl Watch {
                 cookies: 0,
                 rung: Vec::new(),
             }),
+            is_telling: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
         });
         let thread = std::thread::Builder::new()
@@ -243,6 +246,15 @@ impl Watch {
             }
         }
         Some(DirId::of_watch(at))
+    }
+
+    /// Whether more has happened than the sink got: while that is so, a directory that is not found where it was said
+    /// to be may have moved, and it will be said.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let shared = self.shared();
+        // In this order: what is read no more is being told.
+        listen::is_readable(&shared.inotify) || shared.is_telling.load(Ordering::Acquire)
     }
 
     /// Makes a cookie: [`Event::Cookie`] with its number comes when all that has happened so far was reported.

@@ -22,6 +22,9 @@ use crate::index::Row;
 use crate::meta::{Fingerprint, Kind, Meta, of_stat};
 use crate::path;
 
+/// How often it is looked whether a directory is in two places.
+const LOOKS: usize = 4;
+
 /// An entry of a directory as it was seen.
 pub(super) struct Seen<'a> {
     /// The directory it is in, open.
@@ -59,6 +62,9 @@ impl Mirror<'_> {
             Ok(Some(fd)) => fd,
             Ok(None) => return Vec::new(),
             Err(error) => {
+                if depth == Depth::All {
+                    held(&self.deep).insert(at.to_vec());
+                }
                 self.unreadable(at, error);
                 return Vec::new();
             }
@@ -297,7 +303,9 @@ impl Mirror<'_> {
                     row.meta.kind == Kind::Directory && row.print.inode == entry.print.inode
                 });
                 // Inside one that is new nothing is known; inside one that is known events tell.
+                let is_deep = held(&self.deep).remove(&entry.at);
                 let depth = match depth {
+                    _ if is_deep => Depth::All,
                     Depth::Own if is_known => Depth::Own,
                     Depth::Entries if is_known => continue,
                     _ => Depth::All,
@@ -350,7 +358,8 @@ impl Mirror<'_> {
         }
     }
 
-    /// Whether a directory is one that the server has elsewhere and the source has not; then it is moved there.
+    /// Whether a directory is one that the server has elsewhere; then it is moved there. It may be back there already,
+    /// and will be found so: it must not be in the index twice, or what is known beneath it goes with the wrong one.
     fn is_moved_dir(
         &self,
         packer: &mut Packer<'_>,
@@ -361,7 +370,7 @@ impl Mirror<'_> {
         let Some((from, row)) = self.same_inode(at, print).into_iter().next() else {
             return false;
         };
-        if row.meta.kind != meta.kind || self.is_there(&from, print.inode) {
+        if row.meta.kind != meta.kind || self.is_at_both(&from, at, print.inode) {
             return false;
         }
         // What is packed so far may be about its parent.
@@ -369,5 +378,11 @@ impl Mirror<'_> {
         packer.rename(&from, print.inode, at, Fingerprint::UNKNOWN);
         self.filter.rename_dir(&from, at);
         self.row(at).is_some_and(|now| now.seq > row.seq)
+    }
+
+    /// Whether a directory is in two places for good, as one that is mounted in the other is. One that only moves to and
+    /// fro is not met in both every time.
+    fn is_at_both(&self, one: &[u8], other: &[u8], inode: u64) -> bool {
+        (0..LOOKS).all(|_| self.is_there(one, inode) && self.is_there(other, inode))
     }
 }

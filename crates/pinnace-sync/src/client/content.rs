@@ -145,6 +145,9 @@ impl Mirror<'_> {
             }
         }
         packer.file(&seen.at, now, attrs, bytes, (content, recipe));
+        if row.is_some() {
+            packer.is_version(bytes.len());
+        }
     }
 
     fn compare_symlink(&self, packer: &mut Packer<'_>, seen: &Seen<'_>) -> Result<(), Errno> {

@@ -4,7 +4,6 @@
 //! whole is sent as one, before anything else is compared. Left to others: watching, comparing.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::{Answer, Ask, Phase, Question};
@@ -58,10 +57,6 @@ impl Mirror<'_> {
             if now >= next_sweep {
                 (dirty.everything, next_sweep) = (true, now + SWEEP);
             }
-            let is_asked = now >= next_poll || !dirty.due.is_empty();
-            if is_asked && self.is_doubtful.swap(false, Ordering::Relaxed) {
-                dirty.everything = true;
-            }
             if now >= next_poll || dirty.polls {
                 (dirty.polls, next_poll) = (true, now + POLL);
                 let refused = std::mem::take(&mut *held(&self.refused));
@@ -76,8 +71,7 @@ impl Mirror<'_> {
                 self.scan(tasks, Way::Control);
                 self.remove_gone()?;
             } else if self.ledger.is_settled() && self.is_quiet(&dirty) {
-                held(&self.kept).clear();
-                self.has_moved.store(false, Ordering::Relaxed);
+                held(&self.deep).clear();
                 self.answer(&mut dirty);
                 self.tell_synced(&mut told);
             }
@@ -148,23 +142,8 @@ impl Mirror<'_> {
         let (events, asks) = self.ledger.take_news();
         for event in events {
             match event {
-                Event::Changed {
-                    path,
-                    written,
-                    is_dir,
-                    is_gone,
-                } => {
-                    self.has_moved
-                        .fetch_or(is_dir && !is_gone, Ordering::Relaxed);
-                    note(dirty, path, written);
-                }
-                Event::Renamed { from, to, is_dir } => {
-                    self.has_moved.fetch_or(is_dir, Ordering::Relaxed);
-                    // One that is elsewhere again moves faster than it can be followed.
-                    let is_lost = is_dir && self.root.stat(&to).is_err();
-                    self.is_doubtful.fetch_or(is_lost, Ordering::Relaxed);
-                    self.renamed(dirty, from, to);
-                }
+                Event::Changed { path, written, .. } => note(dirty, path, written),
+                Event::Renamed { from, to, .. } => self.renamed(dirty, from, to),
                 Event::Overflow => {
                     dirty.everything = true;
                     self.tell.tell(&Told::Overflowed);
@@ -200,6 +179,7 @@ impl Mirror<'_> {
         dirty.paths.extend(held(&self.again).drain());
         move_marks(dirty, &from, &to);
         move_within(&mut held(&self.unwatched), &from, &to);
+        move_within(&mut held(&self.deep), &from, &to);
         let mut waiting = held(&self.later);
         let moved = waiting.extract_if(|path, _| path::is_within(path, &from));
         let moved: Vec<Vec<u8>> = moved.map(|(path, _)| path).collect();

@@ -1,11 +1,9 @@
 //! What was to be compared in a directory that is not where it was: it may be on its way elsewhere.
 //!
-//! Invariant: a path is given up only when neither the index nor the watcher knows its directory, and if one may be under
-//! another name then, everything is compared. Left to others: comparing it again (`live`, `session`).
+//! Invariant: a path is given up only when neither the index nor the watcher knows its directory and nothing that was read
+//! from the kernel is still to be told. Left to others: comparing it again (`live`, `session`).
 
-use std::sync::atomic::Ordering;
-
-use super::{Mirror, held};
+use super::Mirror;
 use crate::meta::Kind;
 use crate::path;
 
@@ -23,20 +21,17 @@ impl Mirror<'_> {
         let is_known = self
             .row(dir)
             .is_some_and(|row| row.meta.kind == Kind::Directory);
-        let is_told = self.ledger.has_events()
-            || self
-                .watch
-                .as_ref()
-                .is_some_and(|watch| watch.dir_at(dir).is_some());
-        // What was read from the kernel a moment ago may be neither in the tree nor among the events.
-        let is_first = held(&self.kept).insert(at.to_vec());
-        if is_known || is_told || is_first {
+        if is_known || self.is_told(dir) {
             self.again_later(at.to_vec());
-        } else {
-            held(&self.kept).remove(at);
-            // Deleted, as a rule; but while directories wander it may be somewhere under a name it was not told of.
-            let has_moved = self.has_moved.load(Ordering::Relaxed);
-            self.is_doubtful.fetch_or(has_moved, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the watcher has more to tell of a directory. The order matters: what has happened is first in its tree or
+    /// still to be read and told, then it is an event.
+    fn is_told(&self, dir: &[u8]) -> bool {
+        let Some(watch) = &self.watch else {
+            return false;
+        };
+        watch.dir_at(dir).is_some() || watch.is_behind() || self.ledger.has_events()
     }
 }

@@ -29,7 +29,7 @@ mod telling;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -278,13 +278,11 @@ struct Mirror<'a> {
     threads: usize,
     watch: Option<Watch>,
     guard: Mutex<Guard>,
-    /// Paths to compare again at once, those that have to wait a moment, and of these what is kept for its lost directory.
+    /// Paths to compare again at once, those that have to wait a moment, and directories among these to be compared with
+    /// all that is beneath.
     again: Mutex<HashSet<Vec<u8>>>,
     later: Mutex<HashMap<Vec<u8>, Instant>>,
-    kept: Mutex<HashSet<Vec<u8>>>,
-    /// Directories came or moved since all was quiet; and one was lost sight of meanwhile, so that all is to be compared.
-    has_moved: AtomicBool,
-    is_doubtful: AtomicBool,
+    deep: Mutex<HashSet<Vec<u8>>>,
     gone: Mutex<Vec<Vec<u8>>>,
     skipped: Mutex<BTreeMap<Vec<u8>, String>>,
     unwatched: Mutex<HashSet<Vec<u8>>>,

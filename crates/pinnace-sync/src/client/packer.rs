@@ -19,6 +19,10 @@ const PACK_BYTES: usize = 1 << 20;
 const PACK_OPS: usize = 1024;
 /// Packs that are larger go out on the bulk connection.
 const CONTROL_PACK_BYTES: usize = 256 << 10;
+/// New versions of what the server has are compressed on every link from so many bytes on: they are few, and mostly text.
+const VERSIONS_BYTES: usize = 16 << 10;
+/// The level for that.
+const VERSIONS_LEVEL: i32 = 1;
 
 /// What is known of an entry that is about to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,8 @@ pub(super) struct Packer<'a> {
     /// Directories of the pack that changes refer to, by their paths: the last ones.
     dirs: Vec<(Vec<u8>, DirRef)>,
     new_dirs: usize,
+    /// Bytes of content that takes the place of another version.
+    versions_bytes: usize,
 }
 
 /// How many directories of a pack are looked up by name; one that is forgotten is only named again.
@@ -76,6 +82,7 @@ impl<'a> Packer<'a> {
             effects: Vec::new(),
             dirs: Vec::new(),
             new_dirs: 0,
+            versions_bytes: 0,
         }
     }
 
@@ -133,6 +140,11 @@ impl<'a> Packer<'a> {
         }
         self.new_dirs += 1;
         self.put(at, found.row(ContentId::default()), None);
+    }
+
+    /// The last file was another version of what the server has, with so many bytes.
+    pub(super) fn is_version(&mut self, bytes: usize) {
+        self.versions_bytes += bytes;
     }
 
     /// A file with its whole content.
@@ -239,6 +251,7 @@ impl<'a> Packer<'a> {
             body,
         });
         self.put(at, found.row(content), Some(recipe));
+        self.versions_bytes += new.len();
         // Others may refer to this file's new content, or replace its old one.
         self.send();
     }
@@ -280,6 +293,8 @@ impl<'a> Packer<'a> {
             inode,
         });
         self.send();
+        // It was not seen there a moment ago. It may be back by now, or something else may be.
+        self.mirror.again(vec![from.to_vec()]);
     }
 
     pub(super) fn exchange(&mut self, a: (&[u8], u64), b: (&[u8], u64)) {
@@ -313,6 +328,7 @@ impl<'a> Packer<'a> {
         let effects = std::mem::take(&mut self.effects);
         self.dirs.clear();
         self.new_dirs = 0;
+        let versions_bytes = std::mem::take(&mut self.versions_bytes);
         let way = match way {
             Way::Control if builder.bytes() <= CONTROL_PACK_BYTES => Way::Control,
             _ => Way::Bulk,
@@ -329,7 +345,8 @@ impl<'a> Packer<'a> {
             (way == Way::Control).then(|| (builder.bytes() as u64, self.mirror.window_bytes));
         match self.mirror.ledger.enter(effects, window) {
             Ok(first_seq) => {
-                let level = self.mirror.outbox.level();
+                let versions = (versions_bytes >= VERSIONS_BYTES).then_some(VERSIONS_LEVEL);
+                let level = self.mirror.outbox.level().or(versions);
                 let parts = builder.finish(first_seq, level);
                 let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
                 self.mirror.send(way, FrameKind::Pack, &parts);

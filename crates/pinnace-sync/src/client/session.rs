@@ -5,7 +5,7 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -219,9 +219,7 @@ fn run(
         guard: Mutex::new(Guard::new(settings.delete_limit, is_new_root)),
         again: Mutex::default(),
         later: Mutex::default(),
-        kept: Mutex::default(),
-        has_moved: AtomicBool::default(),
-        is_doubtful: AtomicBool::default(),
+        deep: Mutex::default(),
         gone: Mutex::default(),
         skipped: Mutex::default(),
         unwatched: Mutex::default(),

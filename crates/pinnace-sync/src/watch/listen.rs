@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify::{ReadFlags, Reader};
 use rustix::io::Errno;
 
@@ -34,6 +35,8 @@ pub(super) fn listen(shared: &Shared, sink: &impl Fn(Vec<Event>)) {
         }
     };
     loop {
+        wait(&shared.inotify);
+        shared.is_telling.store(true, Ordering::Release);
         match read(shared, &mut reader, &mut translator) {
             Ok(()) | Err(Errno::INTR) => {}
             Err(errno) => {
@@ -46,11 +49,23 @@ pub(super) fn listen(shared: &Shared, sink: &impl Fn(Vec<Event>)) {
             return;
         }
         report(&mut translator);
+        shared.is_telling.store(false, Ordering::Release);
         if translator.is_waiting() && !more_comes(&shared.inotify) {
             translator.give_up(&shared.state().tree);
             report(&mut translator);
         }
     }
+}
+
+/// Waits until there is something to read. An error comes again when it is read.
+fn wait(inotify: &OwnedFd) {
+    let mut readable = [PollFd::new(inotify, PollFlags::IN)];
+    let _ = rustix::event::poll(&mut readable, None);
+}
+
+/// Whether something can be read.
+pub(super) fn is_readable(inotify: &OwnedFd) -> bool {
+    rustix::io::ioctl_fionread(inotify).is_ok_and(|bytes| bytes > 0)
 }
 
 /// Reads once and translates all of it.
@@ -114,7 +129,7 @@ fn ring_again(shared: &Shared, state: &mut State, translator: &mut Translator) {
 fn more_comes(inotify: &OwnedFd) -> bool {
     let begin = Instant::now();
     loop {
-        if rustix::io::ioctl_fionread(inotify).is_ok_and(|bytes| bytes > 0) {
+        if is_readable(inotify) {
             return true;
         }
         if begin.elapsed() >= RENAME_WAIT {
