@@ -64,7 +64,8 @@ fn piece(bytes: &[u8]) {
     let Ok(piece) = Piece::read(bytes) else {
         return;
     };
-    let written = [&piece.head()[..], piece.bytes].concat();
+    let (head, new) = piece.parts(Some(1));
+    let written = [&head[..], &new].concat();
     let again = Piece::read(&written).expect("what was written can be read");
     assert_eq!((again.stream, again.begin), (piece.stream, piece.begin));
     assert_eq!((again.steps, again.bytes), (piece.steps, piece.bytes));

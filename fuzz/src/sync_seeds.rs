@@ -109,14 +109,16 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
     ] {
         write_frame(&mut frames, kind, &[body]).expect("room");
     }
-    let piece = |begin| {
+    let piece = |begin, level| {
+        let new = [b'n'; 300];
         let piece = Piece {
             stream: 5,
             begin,
-            steps: STEPS.to_vec(),
-            bytes: b"new",
+            steps: vec![STEPS[0], Step::New(300), STEPS[2]],
+            bytes: new[..].into(),
         };
-        [b"l", &piece.head()[..], piece.bytes].concat()
+        let (head, bytes) = piece.parts(level);
+        [b"l", &head[..], &bytes].concat()
     };
     let mut rows = RowsBuilder::default();
     let facts = RowFacts {
@@ -140,9 +142,9 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         frames,
         [b"p", &pack(None)[..]].concat(),
         [b"p", &pack(Some(1))[..]].concat(),
-        piece(None),
-        piece(Some(None)),
-        piece(Some(Some((b"a/b", ContentId([1; 32]))))),
+        piece(None, None),
+        piece(Some(None), Some(1)),
+        piece(Some(Some((b"a/b", ContentId([1; 32])))), None),
         [b"r", &rows.take()[..]].concat(),
         [b"a", &attrs[..]].concat(),
     ]

@@ -3,6 +3,7 @@
 //! Invariant: a piece refers only to a content that the server had when its pieces began, by its id. Left to others: small
 //! files and what stands around (`content`).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use super::compare::Seen;
 use super::content::is_racy;
 use super::outbox::Way;
-use super::packer::Packer;
+use super::packer::{Packer, VERSIONS_LEVEL};
 use super::{Mirror, Skip};
 use crate::chunk::{Chunk, ChunkId, Cutter, Recipe, WHOLE_BYTES_MAX};
 use crate::fs::{Attrs, attrs_digest, open_file};
@@ -23,6 +24,8 @@ use crate::wire::{FrameKind, Piece, Step};
 const PIECE_BYTES: usize = 256 << 10;
 /// Steps of one piece.
 const PIECE_STEPS: usize = 4096;
+/// Bytes of the file after which a piece goes out though little in it is new, so that the server copies while the rest is read.
+const PIECE_COVERS: u64 = 8 << 20;
 
 /// A content that the server has, and the chunks of it by their ids.
 pub(super) struct Base {
@@ -189,6 +192,8 @@ struct Stream<'a> {
     has_begun: bool,
     steps: Vec<Step>,
     new: Vec<u8>,
+    /// Bytes of the file that the steps are about.
+    covered: u64,
     recipe: Recipe,
 }
 
@@ -201,6 +206,7 @@ impl<'a> Stream<'a> {
             has_begun: false,
             steps: Vec::new(),
             new: Vec::new(),
+            covered: 0,
             recipe: Recipe::default(),
         }
     }
@@ -217,9 +223,16 @@ impl<'a> Stream<'a> {
             self.steps.push(Step::New(chunk.bytes));
             self.new.extend_from_slice(bytes);
         }
-        if self.new.len() >= PIECE_BYTES || self.steps.len() >= PIECE_STEPS {
+        self.covered += u64::from(chunk.bytes);
+        let is_full = self.new.len() >= PIECE_BYTES || self.steps.len() >= PIECE_STEPS;
+        if is_full || (self.covered >= PIECE_COVERS && self.differs()) {
             self.send();
         }
+    }
+
+    /// Whether the file is another than the server's by now.
+    fn differs(&self) -> bool {
+        self.has_begun || !matches!(self.steps[..], [Step::Copy { first: 0, .. }])
     }
 
     fn send(&mut self) {
@@ -229,13 +242,15 @@ impl<'a> Stream<'a> {
             stream: self.number,
             begin: (!self.has_begun).then_some(base),
             steps: std::mem::take(&mut self.steps),
-            bytes: &[],
+            bytes: Cow::Borrowed(&self.new),
         };
-        let head = piece.head();
         if !self.mirror.settings.dry_run {
+            let version = self.base.as_ref().map(|_| VERSIONS_LEVEL);
+            let (head, bytes) = piece.parts(self.mirror.outbox.level().or(version));
             self.mirror
-                .send(Way::Bulk, FrameKind::Piece, &[&head, &self.new]);
+                .send(Way::Bulk, FrameKind::Piece, &[&head, &bytes]);
         }
+        self.covered = 0;
         self.new.clear();
         self.has_begun = true;
     }

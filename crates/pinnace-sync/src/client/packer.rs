@@ -22,7 +22,7 @@ const CONTROL_PACK_BYTES: usize = 256 << 10;
 /// New versions of what the server has are compressed on every link from so many bytes on: they are few, and mostly text.
 const VERSIONS_BYTES: usize = 16 << 10;
 /// The level for that.
-const VERSIONS_LEVEL: i32 = 1;
+pub(super) const VERSIONS_LEVEL: i32 = 1;
 
 /// What is known of an entry that is about to be sent.
 #[derive(Clone, Copy, Debug)]

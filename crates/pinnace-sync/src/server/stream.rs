@@ -84,7 +84,7 @@ impl Streams {
         };
         if let Ok((written, base)) = &mut stream.state {
             let chunks_max = FILE_CHUNKS_MAX.min(written.chunks() + chunks_left);
-            let steps = written.steps(base.as_ref(), &piece.steps, piece.bytes, chunks_max);
+            let steps = written.steps(base.as_ref(), &piece.steps, &piece.bytes, chunks_max);
             if let Err(failure) = steps {
                 stream.fail(share, failure);
             }

@@ -10,9 +10,11 @@
 //! Invariant: a pack that was opened is bounded by what its head said, and its head by [`PACK_BYTES_MAX`]. Left to
 //! others: when a pack is full, and whether compressing it pays.
 
-use super::WireError;
+use std::borrow::Cow;
+
 use super::bytes::{Reader, put_bytes};
 use super::op::{self, DIR, DirRef, Op, OpReader};
+use super::{FRAME_BYTES_MAX, WireError};
 use crate::path;
 
 /// Bytes of a pack's changes and bodies, before compression.
@@ -136,13 +138,19 @@ impl OpenedPack {
 
 /// Decompresses to exactly so many bytes; what would become longer is refused when it has.
 fn inflate(compressed: &[u8], bytes: usize) -> Result<Vec<u8>, WireError> {
-    let broken = WireError::Value("a pack does not decompress to what it says");
+    let broken = WireError::Value("what was compressed does not become what it says");
     let inflated = zstd::bulk::decompress(compressed, bytes).map_err(|_| broken)?;
     if inflated.len() == bytes {
         Ok(inflated)
     } else {
         Err(broken)
     }
+}
+
+/// Compresses, if that saves an eighth.
+fn deflate(raw: &[u8], level: i32) -> Option<Vec<u8>> {
+    let compressed = zstd::bulk::compress(raw, level).ok()?;
+    (compressed.len() < raw.len() / 8 * 7).then_some(compressed)
 }
 
 /// Puts a pack together.
@@ -207,14 +215,10 @@ impl PackBuilder {
             head.extend_from_slice(&ops_bytes.to_le_bytes());
             head.extend_from_slice(&bodies_bytes.to_le_bytes());
         };
-        if let Some(level) = level {
-            let raw = [&ops[..], &bodies].concat();
-            if let Ok(compressed) = zstd::bulk::compress(&raw, level)
-                && compressed.len() < raw.len() / 8 * 7
-            {
-                begin(ZSTD);
-                return vec![head, compressed];
-            }
+        let compressed = level.and_then(|level| deflate(&[&ops[..], &bodies].concat(), level));
+        if let Some(compressed) = compressed {
+            begin(ZSTD);
+            return vec![head, compressed];
         }
         begin(STORED);
         head.extend_from_slice(&ops);
@@ -225,8 +229,8 @@ impl PackBuilder {
 /// A piece of a large file.
 ///
 /// ```text
-/// number of the stream | u8 whether it begins | if so: base path (empty: none), base's content id
-/// | steps | bytes of the new chunks
+/// number of the stream | u8 1 if it begins + 2 if it is compressed | if it begins: base path (empty: none), base's content id
+/// | steps | bytes of the new chunks, with zstd if it is compressed
 /// ```
 #[derive(Debug)]
 pub struct Piece<'a> {
@@ -237,8 +241,11 @@ pub struct Piece<'a> {
     /// What comes next.
     pub steps: Vec<op::Step>,
     /// The bytes of the [`op::Step::New`].
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
 }
+
+const BEGINS: u8 = 1;
+const COMPRESSED: u8 = 2;
 
 impl<'a> Piece<'a> {
     /// Reads the body of a frame.
@@ -248,21 +255,26 @@ impl<'a> Piece<'a> {
     pub fn read(body: &'a [u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(body);
         let stream = reader.number()?;
-        let begin = match reader.byte()? {
-            0 => None,
-            1 => {
-                let base = reader.bytes()?;
-                path::check(base)?;
-                let content = crate::ContentId(reader.array()?);
-                Some((!base.is_empty()).then_some((base, content)))
-            }
-            _ => return Err(WireError::Value("a piece begins or does not")),
-        };
-        let steps = op::steps(&mut reader)?;
-        let bytes = reader.take(reader.left())?;
-        if op::new_bytes(&steps) != bytes.len() as u64 {
-            return Err(WireError::Value("a piece is not as long as its chunks"));
+        let flags = reader.byte()?;
+        if flags & !(BEGINS | COMPRESSED) != 0 {
+            return Err(WireError::Value("a flag of a piece that does not exist"));
         }
+        let mut begin = None;
+        if flags & BEGINS != 0 {
+            let base = reader.bytes()?;
+            path::check(base)?;
+            let content = crate::ContentId(reader.array()?);
+            begin = Some((!base.is_empty()).then_some((base, content)));
+        }
+        let steps = op::steps(&mut reader)?;
+        let rest = reader.take(reader.left())?;
+        let new_bytes = op::new_bytes(&steps);
+        let bytes = match flags & COMPRESSED != 0 {
+            true if new_bytes > FRAME_BYTES_MAX as u64 => return Err(WireError::Long),
+            true => Cow::Owned(inflate(rest, new_bytes as usize)?),
+            false if new_bytes == rest.len() as u64 => Cow::Borrowed(rest),
+            false => return Err(WireError::Value("a piece is not as long as its chunks")),
+        };
         Ok(Self {
             stream,
             begin,
@@ -271,18 +283,70 @@ impl<'a> Piece<'a> {
         })
     }
 
-    /// What goes before the bytes.
+    /// The body of the frame, in parts, with zstd at this level if there is one and it saves an eighth.
     #[must_use]
-    pub fn head(&self) -> Vec<u8> {
+    pub fn parts(&self, level: Option<i32>) -> (Vec<u8>, Cow<'_, [u8]>) {
+        let compressed = level.and_then(|level| deflate(&self.bytes, level));
         let mut out = Vec::new();
         super::put_number(&mut out, self.stream);
-        out.push(u8::from(self.begin.is_some()));
+        let begins = if self.begin.is_some() { BEGINS } else { 0 };
+        out.push(begins | if compressed.is_some() { COMPRESSED } else { 0 });
         if let Some(base) = &self.begin {
             let (path, content) = base.unwrap_or_default();
             put_bytes(&mut out, path);
             out.extend_from_slice(&content.0);
         }
         op::put_steps(&mut out, &self.steps);
-        out
+        (
+            out,
+            compressed.map_or(Cow::Borrowed(&*self.bytes), Cow::Owned),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(bytes: &[u8], count: u32) -> Piece<'_> {
+        Piece {
+            stream: 7,
+            begin: Some(None),
+            steps: vec![op::Step::New(count)],
+            bytes: bytes.into(),
+        }
+    }
+
+    #[test]
+    fn a_piece_is_compressed_where_that_saves_something() {
+        let text = b"the same again and ".repeat(500);
+        let mut noise = vec![0; text.len()];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        for (bytes, most) in [(&text, text.len() / 8), (&noise, noise.len() + 100)] {
+            let piece = piece(bytes, bytes.len() as u32);
+            let (head, sent) = piece.parts(Some(1));
+            assert!(sent.len() <= most, "{} bytes", sent.len());
+            let body = [&head[..], &sent].concat();
+            let read = Piece::read(&body).unwrap();
+            assert_eq!((read.bytes, read.steps), (piece.bytes, piece.steps));
+        }
+    }
+
+    #[test]
+    fn a_piece_becomes_no_longer_than_it_says_and_than_a_frame() {
+        let zeros = vec![0; 64 << 20];
+        for (count, expected) in [
+            (
+                1000,
+                WireError::Value("what was compressed does not become what it says"),
+            ),
+            (zeros.len() as u32, WireError::Long),
+            (1 << 30, WireError::Long),
+        ] {
+            let piece = piece(&zeros, count);
+            let (head, sent) = piece.parts(Some(1));
+            let body = [&head[..], &sent].concat();
+            assert_eq!(Piece::read(&body).unwrap_err(), expected, "{count}");
+        }
     }
 }
