@@ -70,16 +70,20 @@ impl Mirror<'_> {
             }
         };
         // Watched before it is looked at: what changes in between is told, its own times too. One that was not watched
-        // until now may have entries that nobody told of, also if it is the same inode.
+        // until now may have entries that nobody told of, also if it is the same inode; and it may be another than the
+        // one that was seen here when it was listed.
         let was_watched = self.watch_dir(at, &fd);
-        if let Err(error) = self.compare_own(packer, at, &fd) {
-            self.unreadable(at, error);
-            return Vec::new();
-        }
+        let is_known = match self.compare_own(packer, at, &fd) {
+            Ok(is_known) => is_known,
+            Err(error) => {
+                self.unreadable(at, error);
+                return Vec::new();
+            }
+        };
         let depth = match depth {
-            Depth::Own if was_watched => return Vec::new(),
-            Depth::Own => Depth::All,
-            depth => depth,
+            Depth::Own if was_watched && is_known => return Vec::new(),
+            Depth::Entries if is_known => Depth::Entries,
+            _ => Depth::All,
         };
         match self.compare_entries(packer, at, &fd, depth) {
             Ok(tasks) => tasks,
@@ -113,17 +117,17 @@ impl Mirror<'_> {
         }
     }
 
-    /// Compares a directory itself.
-    fn compare_own(&self, packer: &mut Packer<'_>, at: &[u8], fd: &OwnedFd) -> Result<(), Errno> {
+    /// Compares a directory itself. Whether it is the one that is known there, with what is beneath it.
+    fn compare_own(&self, packer: &mut Packer<'_>, at: &[u8], fd: &OwnedFd) -> Result<bool, Errno> {
         let stat = rustix::fs::fstat(fd)?;
         let Some((mut meta, print, _)) = of_stat(&stat) else {
-            return Ok(());
+            return Ok(true);
         };
         let row = self.row(at);
         let is_same =
             |row: Row| row.meta.kind == Kind::Directory && row.print == print && !row.is_racy;
         if row.is_some_and(is_same) {
-            return Ok(());
+            return Ok(true);
         }
         let is_racy = is_racy(print.ctime);
         let attrs = Attrs::read(fd)?.encode();
@@ -134,7 +138,8 @@ impl Mirror<'_> {
             is_linked: false,
             is_racy,
         };
-        match row.filter(|row| row.meta.kind == Kind::Directory) {
+        let row = row.filter(|row| row.meta.kind == Kind::Directory);
+        match row {
             None => {
                 if self.is_moved_dir(packer, at, &meta, print) {
                     return self.compare_own(packer, at, fd);
@@ -152,7 +157,7 @@ impl Mirror<'_> {
                 packer.meta(at, &found, &attrs, row);
             }
         }
-        Ok(())
+        Ok(row.is_some_and(|row| row.print.inode == print.inode))
     }
 
     fn compare_entries(
@@ -218,9 +223,11 @@ impl Mirror<'_> {
                 for path in gone {
                     self.collect(path);
                 }
-                // A change of its entries is a change of the directory.
-                if let Err(error) = self.compare_own(packer, at, &fd) {
-                    self.unreadable(at, error);
+                // A change of its entries is a change of the directory. If it is another, all its entries differ.
+                match self.compare_own(packer, at, &fd) {
+                    Ok(true) => {}
+                    Ok(false) => tasks.push(Task::dir(at.to_vec(), Depth::All)),
+                    Err(error) => self.unreadable(at, error),
                 }
             }
             Err(error) => self.unreadable(at, error),
