@@ -15,6 +15,8 @@ use crate::wire::{DirRef, Facts, FrameKind, Op, PackBuilder, Place, Step};
 
 /// Bytes of a pack from which on it is sent.
 const PACK_BYTES: usize = 1 << 20;
+/// The same on a slow link: larger packs compress better, and it takes a while until they are through anyway.
+const SLOW_PACK_BYTES: usize = 5 << 19;
 /// Changes of a pack from which on it is sent.
 const PACK_OPS: usize = 1024;
 /// Packs that are larger go out on the bulk connection.
@@ -92,7 +94,11 @@ impl<'a> Packer<'a> {
 
     /// Whether so many more bytes have no place in this pack.
     fn is_full_with(&self, bytes: usize) -> bool {
-        self.builder.bytes() + bytes > PACK_BYTES
+        let most = match self.mirror.outbox.is_slow() {
+            true => SLOW_PACK_BYTES,
+            false => PACK_BYTES,
+        };
+        self.builder.bytes() + bytes > most
             || self.builder.count() >= PACK_OPS
             || self.new_dirs >= PACK_NEW_DIRS_MAX
     }
