@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::share::{Share, ShareError, State};
 use crate::chunk::{self, Recipe};
 use crate::fs::{Attrs, attrs_digest, boot_text, open_file, stat_at};
-use crate::index::{Change, Index, NodeId, Row};
+use crate::index::{Change, Index, NodeId, Row, Store};
 use crate::meta::{ContentId, Fingerprint, Kind, Meta, of_stat};
 use crate::path;
 
@@ -191,7 +191,8 @@ impl<'a> Walk<'a> {
             let known = state.index.child(dir, name);
             let known = known.filter(|node| {
                 let row = state.index.row(*node);
-                self.is_known(row, &meta, &print) && self.is_right(row, fd.as_fd(), name)
+                self.is_known(row, &meta, &print)
+                    && self.is_right(&state.store, row, fd.as_fd(), name)
             });
             let node = match known {
                 Some(node) => node,
@@ -234,12 +235,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether its content is what is known of it, where that is to be read.
-    fn is_right(&self, row: &Row, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+    fn is_right(&self, store: &Store, row: &Row, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
         if !matches!(self.reading, Reading::Everything) {
             return true;
         }
         let mut meta = row.meta;
-        let recipe = row.recipe.map(|recipe| self.share.recipe(recipe));
+        let recipe = row.recipe.map(|recipe| store.recipe(recipe).ok());
         let read = read_again(dir, name, &mut meta, recipe);
         read.is_ok_and(|content| content == row.content && meta.attrs == row.meta.attrs)
     }

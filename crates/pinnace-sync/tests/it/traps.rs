@@ -209,15 +209,23 @@ fn a_file_that_is_never_closed_arrives() {
 #[test]
 fn a_change_without_an_event_is_found_by_a_deep_look() {
     let pair = Pair::new();
-    let (inside, outside) = (pair.source().join("f"), pair.folder.path().join("f"));
-    fs::write(&inside, "before").unwrap();
-    fs::hard_link(&inside, &outside).unwrap();
+    let files = [("small", 100), ("medium", 300_000), ("large", 3_000_000)];
+    let (inside, outside) = (pair.source(), pair.folder.path());
+    for (name, bytes) in files {
+        fs::write(inside.join(name), noise(1, bytes)).unwrap();
+        fs::hard_link(inside.join(name), outside.join(name)).unwrap();
+    }
     let live = pair.live(pair.settings());
     live.wait_for("synced");
     // Through a name outside the tree, as through a mapping, nothing in it is told.
-    fs::write(&outside, "behind").unwrap();
+    for (name, bytes) in files {
+        fs::write(outside.join(name), noise(2, bytes)).unwrap();
+    }
     pair.shares.wait("s").unwrap();
-    assert_eq!(fs::read(pair.share().join("f")).unwrap(), b"before");
+    for (name, bytes) in files {
+        let copy = fs::read(pair.share().join(name)).unwrap();
+        assert_eq!(copy, noise(1, bytes), "{name}");
+    }
     pair.shares.verify("s", true).unwrap();
     arrives(&pair);
 }
