@@ -22,10 +22,12 @@ use crate::path;
 /// Makes the index say what is there.
 pub(super) fn reconcile(share: &Share) -> Result<(), ShareError> {
     let mut state = share.lock();
-    if state.marks.lineage == [0; 16] {
+    let boot = boot_id();
+    // A crash of the machine may have taken the end of the log, and a client may know changes by numbers that are given to
+    // others now: what it knows is compared with all there is.
+    if state.marks.lineage == [0; 16] || state.marks.boot != boot {
         state.marks.lineage = super::random();
     }
-    let boot = boot_id();
     // After a crash of the machine what was not synced may be there in part, whatever its inode says.
     let durable = state.marks.durable_seq;
     let reading = match state.marks.boot == boot {

@@ -13,6 +13,7 @@ mod histories;
 mod hostile;
 mod live;
 mod pair;
+mod power;
 mod races;
 mod safety;
 mod storm;
