@@ -6,11 +6,13 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod clocks;
 mod durability;
 mod first;
 mod hand;
 mod histories;
 mod hostile;
+mod links;
 mod live;
 mod pair;
 mod power;

@@ -9,13 +9,13 @@
 //! | 5 | moves into the tree and out of it | `what_comes_from_outside_and_goes_there` |
 //! | 6 | chains of renames, exchanges | `names_go_round` |
 //! | 7 | overflow of the queue | `storm` |
-//! | 8 | the limit of watches | its words in `watch::proofs::limits`; that directories are polled then, nowhere |
+//! | 8 | the limit of watches | the program's `mirror_limits`, its words in `watch::proofs::limits` |
 //! | 9 | a file that changes while it is read | `a_file_never_stands_still` |
 //! | 10 | a file that stays open | `a_file_that_is_never_closed_arrives` |
-//! | 11 | a change that no event tells of | `a_change_without_an_event_is_found_by_a_deep_look` |
+//! | 11 | a change that no event tells of | `a_change_without_an_event_is_found_by_a_deep_look`, a mapping in `clocks` |
 //! | 12 | two writes within a tick | `two_writes_within_a_tick` |
 //! | 13 | another content, the same times | `other_content_with_the_times_of_the_old` |
-//! | 14 | clocks | nowhere: times of the two hosts are not compared |
+//! | 14 | clocks | `clocks`; times of the two hosts are not compared |
 //! | 15 | a source that is not what it was | `safety`, the program's `mirror_days` |
 //! | 16 | a directory that cannot be read | the program's `mirror_days` |
 //! | 17 | much is deleted | `safety`, `client::guard` |
