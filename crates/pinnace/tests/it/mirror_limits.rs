@@ -1,8 +1,10 @@
-//! Mirrors within limits: more directories than can be watched, a bandwidth.
+//! Mirrors within limits: more directories than can be watched, files and directories that nobody may write, a bandwidth.
 //!
 //! Left to others: limits of the watcher by itself (`pinnace-sync`), a full disk (`mirror_days`).
 
 use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -151,6 +153,84 @@ fn what_cannot_be_watched_is_looked_at() {
     says_figures(&server, |watched, _| watched == WATCHES - 1);
     signal(child.id(), "INT");
     finish(child).expect(0, &[]);
+}
+
+/// What a source of somebody is who may not write into their own directories and files at first.
+const GUARDED: &str = "
+umask 022; mkdir -p source/d/e source/g/h
+echo one >source/d/secret; echo one >source/d/read; echo one >source/d/e/f; echo one >source/g/h/f
+head -c 200000 /dev/zero >source/d/medium; head -c 3000000 /dev/zero >source/d/large
+chmod 0400 source/d/secret; chmod 0444 source/d/read source/d/medium source/d/large source/d/e/f source/g/h/f
+chmod 0555 source/d/e source/d source/g/h source/g
+";
+
+/// Changes there, each followed by the comparison: entries that come, change in place and by a rename, and go; directories
+/// that move, change their kind, and go.
+const CHANGES: &[&str] = &[
+    "chmod u+w d d/secret d/read d/medium d/large
+     echo two >d/secret; echo two >d/read; echo end >>d/medium; echo end >>d/large
+     chmod 0400 d/secret; chmod 0444 d/read d/medium d/large; chmod 0555 d",
+    "chmod u+w d d/e; echo three >d/new; mv d/new d/read; chmod 0444 d/read
+     echo new >d/e/new; chmod 0400 d/e/new; ln d/e/new d/name; rm -f d/e/f; chmod 0555 d/e d",
+    "chmod u+w d d/e; mkdir d/e/deep; echo deep >d/e/deep/f; mv d/e d/moved; chmod 0555 d/moved/deep d/moved d",
+    "chmod u+w d d/moved g g/h; mv d/moved g/h/moved; chmod 0555 g/h/moved g/h g d",
+    "chmod -R u+w g; rm -r g; chmod u+w d; rm -f d/secret; mkdir d/secret; chmod 0555 d/secret d",
+    "chmod -R u+w d; rm -r d",
+];
+
+#[test]
+fn what_nobody_may_write_is_mirrored_by_an_ordinary_user() {
+    // Modes stop nobody who is root, so all of it is somebody else's then.
+    let ordinary = |command: &mut Command| {
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+    };
+    let server = Server::wrapped(|command| {
+        let folder = command.get_current_dir().unwrap();
+        if rustix::process::geteuid().is_root() {
+            chown(folder, Some(65534), Some(65534)).unwrap();
+        }
+        let mut served = pinnace(folder);
+        served.args(command.get_args());
+        ordinary(&mut served);
+        served
+    });
+    let folder = server.folder.path();
+    let (root, share) = (folder.join("source"), server.data().join("shares/s"));
+    let script = |text: &str, dir: &Path| {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", text]).current_dir(dir);
+        ordinary(&mut shell);
+        assert!(shell.status().unwrap().success(), "{text}");
+    };
+    let client = |more: &[&str]| {
+        let mut command = pinnace(folder);
+        command.args(["--server", &server.url(), "sync", "--delete-limit", "off"]);
+        command.arg(&root).arg("s").args(more);
+        ordinary(&mut command);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    // Once for each change, and then as they happen.
+    script(GUARDED, folder);
+    finish(client(&["--once"])).expect(0, &[]);
+    for change in CHANGES {
+        assert_same(&root, &share);
+        script(change, &root);
+        finish(client(&["--once"])).expect(0, &[]);
+    }
+    script(GUARDED, folder);
+    let mut live = client(&[]);
+    for change in CHANGES {
+        arrives(&server, &mut live, &root);
+        script(change, &root);
+    }
+    arrives(&server, &mut live, &root);
+    signal(live.id(), "INT");
+    finish(live).expect(0, &[]);
+    // The last change left nothing that could not be removed, but the trash has it all.
+    script("chmod -R u+w data", folder);
 }
 
 #[test]
