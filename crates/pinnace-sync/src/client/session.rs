@@ -3,7 +3,7 @@
 //! Invariant: each session begins from what is on disk and certain; whatever the last one had under way is found by
 //! comparing. Left to others: comparing itself, going on live.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -199,10 +199,8 @@ fn run(
             bulk => Some(bulk?),
         },
     };
-    let bulk_writer = match bulk {
-        Some(bulk) => bulk.writer,
-        None => Box::new(std::io::sink()),
-    };
+    let nobody = || -> Box<dyn Write + Send> { Box::new(std::io::sink()) };
+    let bulk_writer = bulk.map_or_else(nobody, |bulk| bulk.writer);
     let watch = watch(settings, &root, &ledger)?;
     let sizes = ledger.large_sizes();
     let mirror = Mirror {
@@ -220,6 +218,7 @@ fn run(
         again: Mutex::default(),
         later: Mutex::default(),
         deep: Mutex::default(),
+        closed: Mutex::default(),
         gone: Mutex::default(),
         skipped: Mutex::default(),
         unwatched: Mutex::default(),

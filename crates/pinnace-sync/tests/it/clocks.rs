@@ -221,7 +221,7 @@ fn stores_through_a_mapping_are_found() {
         pair.shares.verify("s", true).unwrap();
         pair.assert_equal();
         assert_ne!(fs::read(&copy).unwrap(), before);
-        // … or when the mapping ends.
+        // … or when the mapping ends: the page was written to before, so not even a time need have changed.
         mapper.store(5_010, "second");
         mapper.close();
         pair.wait();
