@@ -3,7 +3,7 @@
 //! Left to others: limits of the watcher by itself (`pinnace-sync`), a full disk (`mirror_days`).
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -178,6 +178,16 @@ const CHANGES: &[&str] = &[
     "chmod -R u+w d; rm -r d",
 ];
 
+/// Gives an extended attribute to what nobody may write.
+fn annotate(at: &Path, value: &str) {
+    let mode = fs::metadata(at).unwrap().permissions().mode();
+    let set_mode = |mode| fs::set_permissions(at, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(mode | 0o200);
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(at, "user.note", value.as_bytes(), flags).unwrap();
+    set_mode(mode);
+}
+
 #[test]
 fn what_nobody_may_write_is_mirrored_by_an_ordinary_user() {
     // Modes stop nobody who is root, so all of it is somebody else's then.
@@ -215,6 +225,13 @@ fn what_nobody_may_write_is_mirrored_by_an_ordinary_user() {
     // Once for each change, and then as they happen.
     script(GUARDED, folder);
     finish(client(&["--once"])).expect(0, &[]);
+    for value in ["first", "second"] {
+        for name in ["d/secret", "d/medium", "d/e", "d"] {
+            annotate(&root.join(name), value);
+        }
+        finish(client(&["--once"])).expect(0, &[]);
+        assert_same(&root, &share);
+    }
     for change in CHANGES {
         assert_same(&root, &share);
         script(change, &root);
