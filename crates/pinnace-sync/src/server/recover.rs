@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::share::{Share, ShareError, State};
 use crate::chunk::{self, Recipe};
-use crate::fs::{Attrs, attrs_digest, boot_text, open_file, stat_at};
+use crate::fs::{Attrs, attrs_digest, boot_id, open_file, stat_at};
 use crate::index::{Change, Index, NodeId, Row, Store};
 use crate::meta::{ContentId, Fingerprint, Kind, Meta, of_stat};
 use crate::path;
@@ -64,14 +64,6 @@ fn bytes_of(index: &Index) -> u64 {
     rows.filter(|row| row.meta.kind == Kind::File)
         .map(|row| row.meta.size)
         .sum()
-}
-
-/// Identifies the time since this machine was started.
-fn boot_id() -> [u8; 16] {
-    let text = boot_text();
-    let mut id = [0; 16];
-    id.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
-    id
 }
 
 /// What is read again, besides what is not known.

@@ -1,4 +1,4 @@
-//! Power cuts of the server, modelled: whatever a file system may lose of what was not synced, it loses.
+//! Power cuts, modelled: whatever a file system may lose of what was not synced, it loses.
 //!
 //! A share is brought to a state of which all is durable, then to a later one of which nothing was synced. The cut takes from
 //! the later one: the log of what is known is cut at any byte, files lose their bytes while their inodes say the size and the
@@ -285,4 +285,38 @@ fn nothing_that_a_cut_left_is_believed() {
         case += 1;
     }
     assert!(case > 60, "{case} cases");
+}
+
+#[test]
+fn a_source_that_lost_its_last_bytes_is_read_again() {
+    let pair = Pair::new();
+    for (seed, (name, bytes)) in SIZES.into_iter().enumerate() {
+        fs::write(pair.source().join(name), noise(seed as u64, bytes)).unwrap();
+    }
+    pair.once();
+    // Written in place, and after the cut the old bytes are there again, with the times of the new ones.
+    let state = pair.folder.path().join("state/index");
+    let (mut store, loaded) = Store::open(&state).unwrap();
+    let mut changes = Vec::new();
+    for (seed, (name, bytes)) in SIZES.into_iter().enumerate() {
+        let at = pair.source().join(name);
+        let mtime = fs::metadata(&at).unwrap().modified().unwrap();
+        fs::write(&at, noise(100 + seed as u64, bytes)).unwrap();
+        let file = fs::File::options().write(true).open(&at).unwrap();
+        file.set_modified(mtime).unwrap();
+        let node = loaded.index.find(name.as_bytes()).unwrap();
+        let mut row = *loaded.index.row(node);
+        let stat = rustix::fs::lstat(&at).unwrap();
+        (row.print, row.is_racy) = (of_stat(&stat).unwrap().1, false);
+        changes.push(Change::Set { id: node, row });
+    }
+    // While the machine runs nothing could tell.
+    store.append(&changes).unwrap();
+    assert_eq!(pair.once().0.changes, 0);
+    let (mut store, mut loaded) = Store::open(&state).unwrap();
+    loaded.marks.boot = [7; 16];
+    store.set_marks(&loaded.marks).unwrap();
+    pair.once();
+    pair.assert_equal();
+    assert_eq!(pair.once().0.changes, 0);
 }

@@ -21,7 +21,7 @@
 //! | 17 | much is deleted | `safety`, `client::guard` |
 //! | 18 | others' files in a directory that goes | `what_others_put_into_a_directory_is_kept` |
 //! | 19 | a crash before a rename | the program's `mirror_kill` |
-//! | 20 | power cuts | `power`; that a sync comes before the word of it, `durability` |
+//! | 20 | power cuts of either end | `power`; that a sync comes before the word of it, `durability` |
 //! | 21 | the share's file is not what is known of it | `a_base_that_somebody_changed_is_not_built_upon`, `first` |
 //! | 22 to 25 | links, names, lengths, bombs of a peer | `races`, `hostile` |
 //! | 26 | names that differ in case or form only | `histories` |
