@@ -61,7 +61,7 @@ pub struct Attach {
 pub struct Welcome {
     /// Document version, 1.
     pub v: u32,
-    /// Identifies the share's history: random, made with the share's index, 32 hexadecimal digits.
+    /// Identifies the share's history: random, made with the share's index and anew after a start of the machine, 32 hexadecimal digits.
     pub lineage: String,
     /// The last change that is in the share.
     pub seq: u64,

@@ -64,8 +64,11 @@ impl DirId {
 /// Whether somebody is at work on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// Whatever was done is done: closed, made, moved, deleted, or given other attributes.
+    /// Whatever was done is done: made, moved, deleted, or given other attributes.
     Done,
+    /// Who could write to it has closed it. It may differ though no time says so: what is stored through a mapping changes
+    /// none, or only the first time.
+    Closed,
     /// It was written to and is open still; it may never be closed.
     Still,
 }

@@ -326,6 +326,7 @@ impl Mirror<'_> {
                     && row.meta.kind == entry.meta.kind
                     && !row.is_racy
             });
+            let is_same = !held(&self.closed).remove(&entry.at) && is_same;
             if !is_same && let Err(error) = self.compare_content(packer, &entry) {
                 self.skip(&entry.at, Skip::Unreadable(error));
             }

@@ -16,9 +16,35 @@ use pinnace_proto::sync::Ask;
 use super::content::PACKED_BYTES_MAX;
 use super::failures::Trouble;
 use super::state::{Effect, State};
+use crate::fs::boot_id;
 use crate::index::{Index, Marks, Removals, Row, Store};
 use crate::server::Failure;
 use crate::watch::Event;
+
+/// How long before a crash of the machine a file may have changed that has other bytes now, in seconds: several times as long
+/// as systems keep what was written before they write it back.
+const WRITTEN_BACK_S: i64 = 120;
+
+/// What was known when this machine was started anew. What changed last before that may have lost bytes that were not
+/// written back, though its inode says what it said: it is to be read again.
+pub(super) fn doubted(mut index: Index, marks: Marks) -> (Index, Marks) {
+    if marks.boot == boot_id() {
+        return (index, marks);
+    }
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    let changed = |index: &Index, node| index.row(node).print.ctime.secs;
+    let past = index.walk().map(|node| changed(&index, node));
+    let newest = past.filter(|secs| *secs <= now).max().unwrap_or(0);
+    let nodes: Vec<_> = index.walk().collect();
+    for node in nodes {
+        let mut row = *index.row(node);
+        if row.print.ctime.secs >= newest - WRITTEN_BACK_S {
+            row.is_racy = true;
+            index.set_row(node, row);
+        }
+    }
+    (index, marks)
+}
 
 /// Why a session is over.
 #[derive(Clone, Debug)]
@@ -233,5 +259,45 @@ impl Ledger {
         let nodes = state.index.walk();
         let sizes = nodes.map(|node| state.index.row(node).meta.size);
         sizes.filter(|size| *size > PACKED_BYTES_MAX).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::{Fingerprint, Stamp};
+
+    #[test]
+    fn after_another_boot_what_changed_last_is_doubted() {
+        let mut index = Index::default();
+        let row = |secs| Row {
+            print: Fingerprint {
+                inode: 1,
+                ctime: Stamp { secs, nanos: 0 },
+            },
+            ..Row::DIRECTORY
+        };
+        // The last is of a clock that was wrong.
+        let times = [1_000_000, 1_009_870, 1_009_990, 1_010_000, i64::MAX];
+        for (number, secs) in times.iter().enumerate() {
+            let name = number.to_string();
+            index.insert(Index::ROOT, name.as_bytes(), row(*secs));
+        }
+        let doubts = |index: &Index| {
+            let doubts = index.walk().map(|node| index.row(node));
+            let doubts = doubts.filter(|row| row.is_racy);
+            doubts.map(|row| row.print.ctime.secs).collect::<Vec<_>>()
+        };
+        let marks = Marks {
+            boot: boot_id(),
+            ..Marks::default()
+        };
+        let (index, marks) = doubted(index, marks);
+        assert!(doubts(&index).is_empty());
+        let boot = [7; 16];
+        let (index, _) = doubted(index, Marks { boot, ..marks });
+        let mut found = doubts(&index);
+        found.sort_unstable();
+        assert_eq!(found, times[2..]);
     }
 }

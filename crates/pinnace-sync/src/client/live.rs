@@ -72,6 +72,7 @@ impl Mirror<'_> {
                 self.remove_gone()?;
             } else if self.ledger.is_settled() && self.is_quiet(&dirty) {
                 held(&self.deep).clear();
+                held(&self.closed).clear();
                 self.answer(&mut dirty);
                 self.tell_synced(&mut told);
             }
@@ -142,7 +143,12 @@ impl Mirror<'_> {
         let (events, asks) = self.ledger.take_news();
         for event in events {
             match event {
-                Event::Changed { path, written, .. } => note(dirty, path, written),
+                Event::Changed { path, written, .. } => {
+                    if written == Written::Closed {
+                        held(&self.closed).insert(path.clone());
+                    }
+                    note(dirty, path, written);
+                }
                 Event::Renamed { from, to, .. } => self.renamed(dirty, from, to),
                 Event::Overflow => {
                     dirty.everything = true;
@@ -180,6 +186,7 @@ impl Mirror<'_> {
         move_marks(dirty, &from, &to);
         move_within(&mut held(&self.unwatched), &from, &to);
         move_within(&mut held(&self.deep), &from, &to);
+        move_within(&mut held(&self.closed), &from, &to);
         let mut waiting = held(&self.later);
         let moved = waiting.extract_if(|path, _| path::is_within(path, &from));
         let moved: Vec<Vec<u8>> = moved.map(|(path, _)| path).collect();
@@ -332,7 +339,7 @@ fn move_marks(dirty: &mut Dirty, from: &[u8], to: &[u8]) {
 fn note(dirty: &mut Dirty, path: Vec<u8>, written: Written) {
     let now = Instant::now();
     match written {
-        Written::Done => {
+        Written::Done | Written::Closed => {
             dirty.writing.remove(&path);
             dirty.paths.insert(path);
         }

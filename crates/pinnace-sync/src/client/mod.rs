@@ -283,6 +283,8 @@ struct Mirror<'a> {
     again: Mutex<HashSet<Vec<u8>>>,
     later: Mutex<HashMap<Vec<u8>, Instant>>,
     deep: Mutex<HashSet<Vec<u8>>>,
+    /// Files that were closed by who could write to them: they are read, whatever their times say.
+    closed: Mutex<HashSet<Vec<u8>>>,
     gone: Mutex<Vec<Vec<u8>>>,
     skipped: Mutex<BTreeMap<Vec<u8>, String>>,
     unwatched: Mutex<HashSet<Vec<u8>>>,

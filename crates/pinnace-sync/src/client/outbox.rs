@@ -143,12 +143,79 @@ impl Limit {
     }
 
     fn wait(&mut self, bytes: usize) {
-        let now = Instant::now();
-        if let Some(early) = self.free_at.checked_duration_since(now) {
+        let early = self.take(Instant::now(), bytes);
+        if early > Duration::ZERO {
             std::thread::sleep(early);
         }
-        let taken = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s);
-        self.free_at = self.free_at.max(now) + taken;
+    }
+
+    /// Takes the time that so many bytes need; how long they have to wait until it begins.
+    fn take(&mut self, now: Instant, bytes: usize) -> Duration {
+        let begins_at = self.free_at.max(now);
+        self.free_at = begins_at + Duration::from_secs_f64(bytes as f64 / self.bytes_per_s);
+        begins_at - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES_PER_S: u64 = 1_000_000;
+
+    /// Sends frames, each once it may go and after a pause, by a clock of our own. When each went, and its bytes.
+    fn send(frames: impl Iterator<Item = (usize, Duration)>) -> Vec<(Instant, usize)> {
+        let mut limit = Limit::new(BYTES_PER_S);
+        let mut now = limit.free_at;
+        let sent = frames.map(|(bytes, pause)| {
+            now += pause;
+            now += limit.take(now, bytes);
+            (now, bytes)
+        });
+        sent.collect()
+    }
+
+    fn time_of(bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / BYTES_PER_S as f64)
+    }
+
+    #[test]
+    fn no_more_goes_out_in_any_time_than_the_bandwidth_and_one_frame() {
+        let pause = |number: usize| match number % 7 {
+            0 => Duration::from_millis(300),
+            1 => Duration::from_millis(1),
+            _ => Duration::ZERO,
+        };
+        let sent = send((1..200).map(|number| (number * 7919 % 100_000, pause(number))));
+        // From any frame on to any other: those between them had their time before the last one went.
+        for (at, (first, _)) in sent.iter().enumerate() {
+            let mut bytes = 0;
+            for (when, more) in &sent[at..] {
+                let error = Duration::from_micros(1);
+                assert!(*when - *first + error >= time_of(bytes), "{bytes} bytes");
+                bytes += more;
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_the_bandwidth_can_be_used() {
+        let sent = send((0..100).map(|number| (1 + number * 1_000, Duration::ZERO)));
+        let (first, (last, bytes)) = (sent[0].0, sent[sent.len() - 1]);
+        let before: usize = sent.iter().map(|(_, bytes)| bytes).sum::<usize>() - bytes;
+        let taken = last - first;
+        assert!(
+            taken < time_of(before) + Duration::from_micros(1),
+            "{taken:?}"
+        );
+    }
+
+    #[test]
+    fn time_in_which_nothing_was_sent_is_not_made_up_for() {
+        let mut limit = Limit::new(BYTES_PER_S);
+        let late = limit.free_at + Duration::from_secs(60);
+        assert_eq!(limit.take(late, 500_000), Duration::ZERO);
+        assert_eq!(limit.take(late, 1), Duration::from_millis(500));
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: each session begins from what is on disk and certain; whatever the last one had under way is found by
 //! comparing. Left to others: comparing itself, going on live.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,14 +13,14 @@ use pinnace_proto::sync::{ClientState, Durability, Phase, Refused};
 
 use super::greeting::{attach, check_apart, greet, hello, is_near, learn, unbegun, unhex};
 use super::guard::{Guard, identity};
-use super::ledger::{Ledger, Over};
+use super::ledger::{Ledger, Over, doubted};
 use super::outbox::{Outbox, Way};
 use super::scan::{Depth, Task};
 use super::{
     Connect, ConnectError, Mirror, MirrorError, Outcome, Settings, Skip, Stop, Tell, Told, held,
 };
 use crate::filter::Filter;
-use crate::fs::Root;
+use crate::fs::{Root, boot_id};
 use crate::ids::{hex, random};
 use crate::index::{Change, Store};
 use crate::path;
@@ -172,7 +172,7 @@ fn run(
     let mut link = connect.connect()?;
     let received = Arc::new(AtomicU64::new(0));
     link.reader = Box::new(CountedReader(link.reader, received.clone()));
-    let (index, mut marks) = (loaded.index, loaded.marks);
+    let (index, mut marks) = doubted(loaded.index, loaded.marks);
     let welcome = match greet(&mut link, &hello) {
         Ok(Ok(welcome)) => welcome,
         Ok(Err(Refused { code, detail })) => {
@@ -199,10 +199,8 @@ fn run(
             bulk => Some(bulk?),
         },
     };
-    let bulk_writer = match bulk {
-        Some(bulk) => bulk.writer,
-        None => Box::new(std::io::sink()),
-    };
+    let nobody = || -> Box<dyn Write + Send> { Box::new(std::io::sink()) };
+    let bulk_writer = bulk.map_or_else(nobody, |bulk| bulk.writer);
     let watch = watch(settings, &root, &ledger)?;
     let sizes = ledger.large_sizes();
     let mirror = Mirror {
@@ -220,6 +218,7 @@ fn run(
         again: Mutex::default(),
         later: Mutex::default(),
         deep: Mutex::default(),
+        closed: Mutex::default(),
         gone: Mutex::default(),
         skipped: Mutex::default(),
         unwatched: Mutex::default(),
@@ -269,6 +268,7 @@ impl Mirror<'_> {
             let mut state = self.ledger.lock();
             let state = &mut *state;
             state.marks.root_identity = Some(own_identity);
+            state.marks.boot = boot_id();
             state.log(&[Change::Marks(state.marks.clone())]);
         }
         if !self.settings.once {

@@ -12,10 +12,17 @@ use rustix::io::Errno;
 const ABOVE_MAX: usize = 4096;
 
 /// Identifies the time since this machine was started; empty where the system does not tell.
-#[must_use]
-pub fn boot_text() -> String {
+fn boot_text() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
+}
+
+/// Identifies it in few bytes.
+#[must_use]
+pub fn boot_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::hash(boot_text().as_bytes()).as_bytes()[..16]);
+    id
 }
 
 /// Where an open directory lies: itself and all directories above it, by file system and inode.

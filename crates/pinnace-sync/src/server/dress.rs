@@ -93,7 +93,16 @@ impl Dresser {
         attrs: &Option<Attrs>,
     ) -> Result<Fingerprint, Errno> {
         self.own(of, wanted)?;
-        attrs.clone().unwrap_or_default().write(of)?;
+        let attrs = attrs.clone().unwrap_or_default();
+        let has_all = attrs.write(of)?;
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(of)?.st_mode);
+        // They are for who may write, and its owner may do that for a moment: the mode is set behind them.
+        if !has_all
+            && !mode.contains(Mode::WUSR)
+            && rustix::fs::fchmod(of, mode | Mode::WUSR).is_ok()
+        {
+            attrs.write(of)?;
+        }
         self.finish(of, wanted)
     }
 

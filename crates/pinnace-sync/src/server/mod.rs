@@ -11,6 +11,7 @@ mod desk;
 mod dress;
 mod gate;
 mod jobs;
+mod lift;
 mod recover;
 mod session;
 mod share;

@@ -14,18 +14,20 @@ use rustix::io::Errno;
 
 use super::share::{Share, ShareError, State};
 use crate::chunk::{self, Recipe};
-use crate::fs::{Attrs, attrs_digest, boot_text, open_file, stat_at};
-use crate::index::{Change, Index, NodeId, Row};
+use crate::fs::{Attrs, attrs_digest, boot_id, open_file, stat_at};
+use crate::index::{Change, Index, NodeId, Row, Store};
 use crate::meta::{ContentId, Fingerprint, Kind, Meta, of_stat};
 use crate::path;
 
 /// Makes the index say what is there.
 pub(super) fn reconcile(share: &Share) -> Result<(), ShareError> {
     let mut state = share.lock();
-    if state.marks.lineage == [0; 16] {
+    let boot = boot_id();
+    // A crash of the machine may have taken the end of the log, and a client may know changes by numbers that are given to
+    // others now: what it knows is compared with all there is.
+    if state.marks.lineage == [0; 16] || state.marks.boot != boot {
         state.marks.lineage = super::random();
     }
-    let boot = boot_id();
     // After a crash of the machine what was not synced may be there in part, whatever its inode says.
     let durable = state.marks.durable_seq;
     let reading = match state.marks.boot == boot {
@@ -62,14 +64,6 @@ fn bytes_of(index: &Index) -> u64 {
     rows.filter(|row| row.meta.kind == Kind::File)
         .map(|row| row.meta.size)
         .sum()
-}
-
-/// Identifies the time since this machine was started.
-fn boot_id() -> [u8; 16] {
-    let text = boot_text();
-    let mut id = [0; 16];
-    id.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
-    id
 }
 
 /// What is read again, besides what is not known.
@@ -191,7 +185,8 @@ impl<'a> Walk<'a> {
             let known = state.index.child(dir, name);
             let known = known.filter(|node| {
                 let row = state.index.row(*node);
-                self.is_known(row, &meta, &print) && self.is_right(row, fd.as_fd(), name)
+                self.is_known(row, &meta, &print)
+                    && self.is_right(&state.store, row, fd.as_fd(), name)
             });
             let node = match known {
                 Some(node) => node,
@@ -234,12 +229,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether its content is what is known of it, where that is to be read.
-    fn is_right(&self, row: &Row, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+    fn is_right(&self, store: &Store, row: &Row, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
         if !matches!(self.reading, Reading::Everything) {
             return true;
         }
         let mut meta = row.meta;
-        let recipe = row.recipe.map(|recipe| self.share.recipe(recipe));
+        let recipe = row.recipe.map(|recipe| store.recipe(recipe).ok());
         let read = read_again(dir, name, &mut meta, recipe);
         read.is_ok_and(|content| content == row.content && meta.attrs == row.meta.attrs)
     }

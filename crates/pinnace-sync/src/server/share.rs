@@ -239,11 +239,6 @@ impl Share {
         (state.index.digest(), state.index.len() as u64)
     }
 
-    /// A recipe; `None` if it cannot be read.
-    pub(super) fn recipe(&self, at: crate::index::RecipeRef) -> Option<crate::chunk::Recipe> {
-        self.lock().store.recipe(at).ok()
-    }
-
     /// The old content at a path, if it is there and what the client thinks it is.
     pub(super) fn base(&self, path: &[u8], content: &ContentId) -> Result<Base, Failure> {
         let no_base = |detail: &str| Failure::new(FailureCode::Base, detail);

@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::lift;
 use super::share::ShareError;
 use crate::archive::{PackError, pack};
 use crate::fs::Root;
@@ -128,13 +129,9 @@ impl Trash {
         mut item: TrashItem,
     ) -> Result<(), Errno> {
         item.id = self.next;
-        rustix::fs::renameat_with(
-            dir,
-            entry,
-            &*self.dir,
-            name(item.id),
-            RenameFlags::NOREPLACE,
-        )?;
+        let kept = name(item.id);
+        let to = (self.dir.as_fd(), kept.as_bytes());
+        lift::rename((dir, entry), to, RenameFlags::NOREPLACE)?;
         self.next += 1;
         let is_shown = crate::path::split(item.path.as_bytes()).1 == entry;
         let name = (!is_shown).then(|| super::hex(entry));
@@ -314,7 +311,8 @@ pub(crate) fn remove_all(dir: BorrowedFd<'_>, entry: &[u8]) -> Result<(), Errno>
                     ]
                     .concat();
                     lifted += 1;
-                    rustix::fs::renameat(&inside, found, dir, beside.as_slice())?;
+                    let to = (dir, beside.as_slice());
+                    lift::rename((inside.as_fd(), found), to, RenameFlags::empty())?;
                     waiting.push(beside);
                 }
                 Err(error) => return Err(error),

@@ -37,6 +37,15 @@ fn done(path: &str, is_dir: bool) -> Event {
     }
 }
 
+fn closed(path: &str) -> Event {
+    Event::Changed {
+        path: path.into(),
+        is_dir: false,
+        is_gone: false,
+        written: Written::Closed,
+    }
+}
+
 fn gone(path: &str, is_dir: bool) -> Event {
     Event::Changed {
         path: path.into(),

@@ -154,9 +154,12 @@ impl Translator {
             // next one of that name after all, then that it came is still to be read, and it is added once more.
             self.unused.extend(tree.remove(deleted));
         }
-        let written = match raw.mask.contains(ReadFlags::MODIFY) {
-            true => Written::Still,
-            false => Written::Done,
+        let written = if raw.mask.contains(ReadFlags::MODIFY) {
+            Written::Still
+        } else if raw.mask.contains(ReadFlags::CLOSE_WRITE) {
+            Written::Closed
+        } else {
+            Written::Done
         };
         self.changed_at(tree, &place, is_dir, is_gone, written);
     }
@@ -264,7 +267,10 @@ impl Translator {
             }) = self.out.get_mut(*at)
             && (*was_dir, *was_gone) == (is_dir, is_gone)
         {
-            *was_written = written;
+            // That it was closed stays worth knowing.
+            if (*was_written, written) != (Written::Closed, Written::Done) {
+                *was_written = written;
+            }
             return;
         }
         self.reported.insert(path.clone(), self.out.len());

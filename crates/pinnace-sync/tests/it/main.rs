@@ -6,13 +6,16 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod clocks;
 mod durability;
 mod first;
 mod hand;
 mod histories;
 mod hostile;
+mod links;
 mod live;
 mod pair;
+mod power;
 mod races;
 mod safety;
 mod storm;

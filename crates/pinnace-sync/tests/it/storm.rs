@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::pair::Pair;
 
 /// Files that are created at once.
-const FILES: usize = 40_000;
+const FILES: usize = 100_000;
 /// Directories of what is checked out, and files in each.
 const TREE: (usize, usize) = (100, 20);
 
@@ -20,7 +20,7 @@ fn arrives(pair: &Pair) {
 }
 
 #[test]
-fn tens_of_thousands_of_files_at_once() {
+fn a_hundred_thousand_files_at_once() {
     let pair = Pair::new();
     let live = pair.live(pair.settings());
     live.wait_for("synced");

@@ -9,19 +9,19 @@
 //! | 5 | moves into the tree and out of it | `what_comes_from_outside_and_goes_there` |
 //! | 6 | chains of renames, exchanges | `names_go_round` |
 //! | 7 | overflow of the queue | `storm` |
-//! | 8 | the limit of watches | its words in `watch::proofs::limits`; that directories are polled then, nowhere |
+//! | 8 | the limit of watches | the program's `mirror_limits`, its words in `watch::proofs::limits` |
 //! | 9 | a file that changes while it is read | `a_file_never_stands_still` |
 //! | 10 | a file that stays open | `a_file_that_is_never_closed_arrives` |
-//! | 11 | a change that no event tells of | `a_change_without_an_event_is_found_by_a_deep_look` |
+//! | 11 | a change that no event tells of | `a_change_without_an_event_is_found_by_a_deep_look`, a mapping in `clocks` |
 //! | 12 | two writes within a tick | `two_writes_within_a_tick` |
 //! | 13 | another content, the same times | `other_content_with_the_times_of_the_old` |
-//! | 14 | clocks | nowhere: times of the two hosts are not compared |
+//! | 14 | clocks | `clocks`; times of the two hosts are not compared |
 //! | 15 | a source that is not what it was | `safety`, the program's `mirror_days` |
 //! | 16 | a directory that cannot be read | the program's `mirror_days` |
 //! | 17 | much is deleted | `safety`, `client::guard` |
 //! | 18 | others' files in a directory that goes | `what_others_put_into_a_directory_is_kept` |
 //! | 19 | a crash before a rename | the program's `mirror_kill` |
-//! | 20 | power cuts | nowhere |
+//! | 20 | power cuts of either end | `power`; that a sync comes before the word of it, `durability` |
 //! | 21 | the share's file is not what is known of it | `a_base_that_somebody_changed_is_not_built_upon`, `first` |
 //! | 22 to 25 | links, names, lengths, bombs of a peer | `races`, `hostile` |
 //! | 26 | names that differ in case or form only | `histories` |
@@ -209,15 +209,23 @@ fn a_file_that_is_never_closed_arrives() {
 #[test]
 fn a_change_without_an_event_is_found_by_a_deep_look() {
     let pair = Pair::new();
-    let (inside, outside) = (pair.source().join("f"), pair.folder.path().join("f"));
-    fs::write(&inside, "before").unwrap();
-    fs::hard_link(&inside, &outside).unwrap();
+    let files = [("small", 100), ("medium", 300_000), ("large", 3_000_000)];
+    let (inside, outside) = (pair.source(), pair.folder.path());
+    for (name, bytes) in files {
+        fs::write(inside.join(name), noise(1, bytes)).unwrap();
+        fs::hard_link(inside.join(name), outside.join(name)).unwrap();
+    }
     let live = pair.live(pair.settings());
     live.wait_for("synced");
     // Through a name outside the tree, as through a mapping, nothing in it is told.
-    fs::write(&outside, "behind").unwrap();
+    for (name, bytes) in files {
+        fs::write(outside.join(name), noise(2, bytes)).unwrap();
+    }
     pair.shares.wait("s").unwrap();
-    assert_eq!(fs::read(pair.share().join("f")).unwrap(), b"before");
+    for (name, bytes) in files {
+        let copy = fs::read(pair.share().join(name)).unwrap();
+        assert_eq!(copy, noise(1, bytes), "{name}");
+    }
     pair.shares.verify("s", true).unwrap();
     arrives(&pair);
 }

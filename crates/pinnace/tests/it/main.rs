@@ -27,6 +27,7 @@ mod metrics;
 mod mirror;
 mod mirror_days;
 mod mirror_kill;
+mod mirror_limits;
 mod nats;
 mod nats_access;
 mod plain;

@@ -14,6 +14,7 @@ use crate::index::{Change, NodeId};
 use crate::meta::{Fingerprint, Kind};
 use crate::path;
 use crate::server::dress::{decode_attrs, print_of};
+use crate::server::lift;
 use crate::server::stage::stage_name;
 use crate::server::staged::{Failure, FailureCode, Wanted};
 
@@ -49,7 +50,7 @@ impl Commit<'_, '_> {
         row.print = if name.is_empty() {
             self.of.dresser.again(fd.as_fd(), wanted, &attrs)?
         } else if kind == Kind::Symlink {
-            let link = hold(fd, name)?;
+            let link = lift::hold(fd.as_fd(), name)?;
             check_is(&link, row.print.inode)?;
             self.of.dresser.symlink(link.as_fd(), wanted)?
         } else {
@@ -146,10 +147,11 @@ impl Commit<'_, '_> {
         let from_fd = self.of.share.root.dir(from_dir)?;
         check_inode(&stat_at(from_fd.as_fd(), from_name)?, row.print.inode)?;
         let flags = RenameFlags::NOREPLACE;
-        let first = rustix::fs::renameat_with(&from_fd, from_name, self.fd(dir)?, name, flags);
+        let was = (from_fd.as_fd(), from_name);
+        let first = lift::rename(was, (self.fd(dir)?.as_fd(), name), flags);
         if first == Err(Errno::EXIST) {
             self.discard(dir, parent, name)?;
-            rustix::fs::renameat_with(&from_fd, from_name, self.fd(dir)?, name, flags)?;
+            lift::rename(was, (self.fd(dir)?.as_fd(), name), flags)?;
         } else {
             first?;
             if let Some(gone) = self.state.index.child(parent, name) {
@@ -229,7 +231,8 @@ impl Commit<'_, '_> {
             let known = self.state.index.row(node).print.inode;
             check_inode(&stat_at(fd.as_fd(), name)?, known)?;
         }
-        rustix::fs::renameat_with(&fd_a, name_a, &fd_b, name_b, RenameFlags::EXCHANGE)?;
+        let (at_a, at_b) = ((fd_a.as_fd(), name_a), (fd_b.as_fd(), name_b));
+        lift::rename(at_a, at_b, RenameFlags::EXCHANGE)?;
         let exchanged = self.state.index.exchange(node_a, node_b);
         exchanged.map_err(|_| missing())?;
         self.changes.push(Change::Exchange {
@@ -291,12 +294,6 @@ fn print_if(stat: &Stat, known: u64) -> Fingerprint {
     print.unwrap_or(Fingerprint::UNKNOWN)
 }
 
-/// Holds an entry, whatever it is, without opening it.
-fn hold(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::empty())
-}
-
 /// Opens a file or directory whose looks shall change, also one that this process may not read. It is the one with this
 /// inode, or nothing is done to it.
 fn open_to_dress(dir: &OwnedFd, name: &[u8], known: u64) -> Result<OwnedFd, Failure> {
@@ -304,7 +301,7 @@ fn open_to_dress(dir: &OwnedFd, name: &[u8], known: u64) -> Result<OwnedFd, Fail
     let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
             // Its owner may look away for a moment: nobody else gets more than they had.
-            let held = hold(dir, name)?;
+            let held = lift::hold(dir.as_fd(), name)?;
             check_is(&held, known)?;
             let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
             let mode = Mode::from_raw_mode(rustix::fs::fstat(&held)?.st_mode) | Mode::RUSR;

@@ -15,6 +15,7 @@ use crate::index::{Change, Index, NodeId, Row};
 use crate::meta::{Fingerprint, Kind, Meta};
 use crate::path;
 use crate::server::dress::print_of;
+use crate::server::lift;
 use crate::server::recover::shown;
 use crate::server::stage::stage_name;
 use crate::server::staged::{Failure, FailureCode, New, StagedDir};
@@ -61,10 +62,10 @@ impl Commit<'_, '_> {
     ) -> Result<(), Failure> {
         let old = self.state.index.child(parent, name);
         let old = old.map(|node| *self.state.index.row(node));
-        let stage = &self.of.share.stage;
+        let staged = (self.of.share.stage.as_fd(), staged.as_bytes());
         let may_replace = old.is_some_and(|old| old.meta.kind != Kind::Directory);
         if may_replace && kind != Kind::Directory {
-            match rustix::fs::renameat(stage, staged, self.fd(dir)?, name) {
+            match lift::rename(staged, (self.fd(dir)?.as_fd(), name), RenameFlags::empty()) {
                 Ok(()) => {
                     if let Some(old) = old.filter(|old| old.is_linked) {
                         self.refresh_links(old.print.inode, Some((parent, name)));
@@ -76,7 +77,7 @@ impl Commit<'_, '_> {
             }
         }
         let flags = RenameFlags::NOREPLACE;
-        let first = rustix::fs::renameat_with(stage, staged, self.fd(dir)?, name, flags);
+        let first = lift::rename(staged, (self.fd(dir)?.as_fd(), name), flags);
         if first != Err(Errno::EXIST) {
             first?;
             // What is known to be here was gone.
@@ -86,7 +87,7 @@ impl Commit<'_, '_> {
             return Ok(());
         }
         self.discard(dir, parent, name)?;
-        rustix::fs::renameat_with(stage, staged, self.fd(dir)?, name, flags)?;
+        lift::rename(staged, (self.fd(dir)?.as_fd(), name), flags)?;
         Ok(())
     }
 

@@ -22,8 +22,8 @@ fn check(act: impl FnOnce(&Bed), expected: &[Event]) {
 
 #[test]
 fn files() {
-    check(|bed| bed.write("d/new"), &[done("d/new", false)]);
-    check(|bed| bed.write("f"), &[done("f", false)]);
+    check(|bed| bed.write("d/new"), &[closed("d/new")]);
+    check(|bed| bed.write("f"), &[closed("f")]);
     check(
         |bed| symlink("nowhere", bed.path("link")).unwrap(),
         &[done("link", false)],
@@ -56,7 +56,7 @@ fn a_file_is_being_written_until_it_is_closed() {
             file.write_all(b"more").unwrap();
             assert_eq!(bed.all(), [still("f")]);
         },
-        &[done("f", false)],
+        &[closed("f")],
     );
 }
 
@@ -109,7 +109,7 @@ fn renames() {
             renamed("d", "x", true),
             renamed("x/e", "e", true),
             renamed("x", "e/d", true),
-            done("e/d/g", false),
+            closed("e/d/g"),
         ],
     );
 }
@@ -125,10 +125,10 @@ fn changes_keep_their_side_of_a_rename() {
             bed.write("f");
         },
         &[
-            done("f", false),
+            closed("f"),
             renamed("f", "x", false),
-            done("f", false),
-            done("x", false),
+            closed("f"),
+            closed("x"),
         ],
     );
 }
@@ -152,7 +152,7 @@ fn of_an_exchange_only_what_is_sure_is_a_rename() {
             renamed("f", "d", false),
             done("d", true),
             done("f", true),
-            done("f/g", false),
+            closed("f/g"),
         ],
     );
     check(
@@ -166,7 +166,7 @@ fn of_an_exchange_only_what_is_sure_is_a_rename() {
             renamed("d", "x", true),
             done("x", true),
             done("d", true),
-            done("x/g", false),
+            closed("x/g"),
         ],
     );
 }
@@ -200,7 +200,7 @@ fn in_and_out() {
             bed.add("d");
             bed.write("d/g");
         },
-        &[done("d/g", false)],
+        &[closed("d/g")],
     );
 }
 

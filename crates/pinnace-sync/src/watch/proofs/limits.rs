@@ -107,7 +107,7 @@ fn what_is_forgotten_is_silent() {
     assert_eq!(bed.watch.dir_at(b"d"), None);
     assert_ne!(bed.add("d"), dir);
     bed.write("d/f");
-    assert_eq!(bed.all(), [done("d/f", false)]);
+    assert_eq!(bed.all(), [closed("d/f")]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_deleted_directory_that_is_held_open_does_not_stand_for_its_successor() {
     bed.all();
     assert_eq!(bed.watch.dir_at(b"d"), Some(new));
     bed.write("d/f");
-    assert_eq!(bed.all(), [done("d/f", false)]);
+    assert_eq!(bed.all(), [closed("d/f")]);
     assert_eq!(bed.watch.watched(), 2);
 }
 
@@ -230,7 +230,7 @@ fn a_scanner_that_is_ahead_of_the_events_is_not_undone() {
     assert_eq!(bed.watch.dir_at(b"a"), Some(new));
     assert_eq!(bed.watch.dir_at(b"b"), Some(old));
     bed.write("b/f");
-    assert_eq!(bed.all(), [done("b/f", false)]);
+    assert_eq!(bed.all(), [closed("b/f")]);
 }
 
 #[test]
@@ -242,5 +242,5 @@ fn a_scanner_that_is_behind_the_events_undoes_nothing() {
     bed.all();
     assert_eq!(bed.watch.add(bed.watch.root(), b"a", held.as_fd()), Ok(dir));
     bed.write("b/f");
-    assert_eq!(bed.all(), [done("b/f", false)]);
+    assert_eq!(bed.all(), [closed("b/f")]);
 }
