@@ -217,11 +217,6 @@ mod tests {
         assert_eq!(limit.take(late, 500_000), Duration::ZERO);
         assert_eq!(limit.take(late, 1), Duration::from_millis(500));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     const MIB: usize = 1 << 20;
 

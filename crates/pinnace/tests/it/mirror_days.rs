@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::support::{Server, finish, in_own_mounts, pinnace, signal, wait_for};
-use crate::trees::{Version, assert_same, put};
+use crate::trees::{Version, assert_read_same, assert_rsync_finds_nothing, assert_same, put};
 
 /// A source with a file of some megabytes and many small ones.
 fn source(folder: &Path) -> PathBuf {
@@ -201,17 +201,23 @@ fn what_does_not_fit_is_said_and_the_rest_goes_on() {
     write(&root, "d/small", 3, 1_000);
     wait_for("the rest", || share.join("d/small").exists());
     assert!(!share.join("huge").exists());
-    let mut grow = Command::new("nsenter");
-    grow.args(["-t", &server.pid().to_string(), "-m"]);
-    if !rustix::process::geteuid().is_root() {
-        grow.args(["-U", "--preserve-credentials"]);
-    }
-    grow.args(["mount", "-o", "remount,size=512m"])
-        .arg(server.data());
+    let entered = |program| {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &server.pid().to_string(), "-m"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command.arg(program);
+        command
+    };
+    let mut grow = entered("mount");
+    grow.args(["-o", "remount,size=512m"]).arg(server.data());
     assert!(grow.status().unwrap().success());
     wait_for("what did not fit", || share.join("huge").exists());
     wait_until_equal(&server, "s");
-    assert_same(&root, &share);
+    assert_read_same(&root, &share);
+    // rsync follows no path through another namespace.
+    assert_rsync_finds_nothing(entered("rsync"), &root, &server.data().join("shares/s"));
     signal(child.id(), "INT");
     finish(child).expect(0, &[]);
 }
