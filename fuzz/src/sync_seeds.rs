@@ -188,6 +188,7 @@ pub(crate) fn index() -> [Vec<u8>; 3] {
         name: (*b"h").into(),
     });
     changes.push(Change::Exchange { a: f, b: g });
+    changes.push(Change::Renew { id: f, seq: 9 });
     changes.push(Change::Remove { id: f, seq: 4 });
     changes.push(Change::Marks(marks.clone()));
     store.append(&changes).expect("room");

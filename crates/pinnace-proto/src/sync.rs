@@ -141,13 +141,11 @@ pub struct Answer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It compares the source with its index.
+    /// It compares the source with its index, and sends what differs.
     #[default]
     Scanning,
     /// The share is equal, and changes are sent as they happen.
     Live,
-    /// Changes are being sent.
-    Sending,
     /// It was stopped for safety.
     Halted,
 }

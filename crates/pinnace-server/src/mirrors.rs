@@ -70,7 +70,7 @@ impl Listener for Mirrors {
                 };
                 self.publish(share, "halted", &document);
             }
-            Phase::Scanning | Phase::Sending => {}
+            Phase::Scanning => {}
         }
     }
 

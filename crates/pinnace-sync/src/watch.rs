@@ -17,13 +17,13 @@ mod tree;
 #[cfg(test)]
 mod proofs;
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::MemfdFlags;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{AtFlags, MemfdFlags};
 use rustix::io::Errno;
 
 use error::setting;
@@ -165,6 +165,7 @@ impl Watch {
         let root_path = real_path(&root).map_err(WatchError::os("asking where the root is"))?;
         let bell = rustix::fs::memfd_create("pinnace-watch", MemfdFlags::CLOEXEC)
             .map_err(WatchError::os("making a file in memory"))?;
+        let root_inode = inode_of(&root)?;
         let root_watch = watch(&inotify, &root, WATCHED)?;
         let bell_watch = watch(&inotify, &bell, WatchFlags::DELETE_SELF)?;
         let shared = Arc::new(Shared {
@@ -172,7 +173,7 @@ impl Watch {
             root_path,
             bell,
             state: Mutex::new(State {
-                tree: Tree::new(root_watch),
+                tree: Tree::new(root_watch, root_inode),
                 bell_watch: Some(bell_watch),
                 cookies: 0,
                 rung: Vec::new(),
@@ -207,6 +208,7 @@ impl Watch {
     /// Watches the directory open at `dir`, which was opened by the name `name` in `parent`; to be called before it is
     /// listed. A directory that is watched already keeps its id: nothing in it has been missed since it was
     /// listed after the first call. Its place becomes the one given here, unless it is seen to be elsewhere by now.
+    /// It has to lie in the very directory that `parent` is: a path may have led through another one of that name.
     ///
     /// # Errors
     /// [`WatchError::Limit`]: it is not watched. [`WatchError::NoParent`], [`WatchError::Circle`]: the tree is being
@@ -218,9 +220,13 @@ impl Watch {
         dir: BorrowedFd<'_>,
     ) -> Result<DirId, WatchError> {
         let shared = self.shared();
+        let inode = inode_of(&dir)?;
+        // Where what is above may not be asked for, the path is believed.
+        let above = rustix::fs::statat(dir, "..", AtFlags::empty());
         // The lock is held over the call, so that the thread meets no event of a watch it does not know.
         let mut state = shared.state();
-        if !state.tree.contains(parent.watch()) {
+        let known = state.tree.inode(parent.watch());
+        if known.is_none() || above.is_ok_and(|above| known != Some(above.st_ino)) {
             return Err(WatchError::NoParent);
         }
         let added = watch(&shared.inotify, &dir, WATCHED)?;
@@ -232,7 +238,7 @@ impl Watch {
             Some(_) => shared.is_really_at(&state.tree, added, dir),
             None => false,
         };
-        if !is_there && state.tree.put(added, place).is_err() {
+        if !is_there && state.tree.add(added, inode, place).is_err() {
             return Err(WatchError::Circle);
         }
         Ok(DirId::of_watch(added))
@@ -357,6 +363,11 @@ fn real_path(fd: &impl AsRawFd) -> Result<Vec<u8>, Errno> {
     let mut path = rustix::fs::readlink(name_of(fd), Vec::new())?.into_bytes();
     path.pop_if(|last| *last == b'/');
     Ok(path)
+}
+
+fn inode_of(fd: &impl AsFd) -> Result<u64, WatchError> {
+    let stat = rustix::fs::fstat(fd).map_err(WatchError::os("asking what a directory is"))?;
+    Ok(stat.st_ino)
 }
 
 fn watch(inotify: &OwnedFd, fd: &impl AsRawFd, flags: WatchFlags) -> Result<i32, WatchError> {

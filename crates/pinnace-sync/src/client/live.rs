@@ -182,17 +182,24 @@ impl Mirror<'_> {
 
     /// An entry has another place: the server moves it too, if it is the one that the server has.
     fn renamed(&self, dirty: &mut Dirty, from: Vec<u8>, to: Vec<u8>) {
-        dirty.paths.extend(held(&self.again).drain());
         move_marks(dirty, &from, &to);
-        move_within(&mut held(&self.unwatched), &from, &to);
-        move_within(&mut held(&self.deep), &from, &to);
         move_within(&mut held(&self.closed), &from, &to);
-        let mut waiting = held(&self.later);
-        let moved = waiting.extract_if(|path, _| path::is_within(path, &from));
-        let moved: Vec<Vec<u8>> = moved.map(|(path, _)| path).collect();
-        drop(waiting);
-        let moved = moved.iter().map(|path| [&to, &path[from.len()..]].concat());
-        dirty.paths.extend(moved);
+        // What comparing has found may be about what has come to this place since, so it stays there as well.
+        let moved = |path: &Vec<u8>| {
+            let is_beneath = path::is_within(path, &from);
+            is_beneath.then(|| [&to, &path[from.len()..]].concat())
+        };
+        dirty
+            .paths
+            .extend(held(&self.again).iter().filter_map(moved));
+        dirty
+            .paths
+            .extend(held(&self.later).keys().filter_map(moved));
+        for found in [&self.unwatched, &self.deep] {
+            let mut found = held(found);
+            let moved: Vec<_> = found.iter().filter_map(moved).collect();
+            found.extend(moved);
+        }
         let wanted = |path: &[u8], is_dir| !self.filter.is_excluded_with_parents(path, is_dir);
         if let Ok(stat) = self.root.stat(&to)
             && let Some((meta, print, _)) = of_stat(&stat)

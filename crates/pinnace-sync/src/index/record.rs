@@ -65,6 +65,13 @@ pub enum Change {
     },
     /// The marks are these now.
     Marks(Marks),
+    /// [`super::Index::renew_beneath`].
+    Renew {
+        /// The entry.
+        id: NodeId,
+        /// The change that everything beneath it has come along with.
+        seq: u64,
+    },
 }
 
 impl Change {
@@ -103,6 +110,10 @@ impl Change {
                 head(6, &[]);
                 marks.encode(bytes);
             }
+            Self::Renew { id, seq } => {
+                head(7, &[id.0]);
+                bytes.extend_from_slice(&seq.to_le_bytes());
+            }
         }
     }
 
@@ -134,6 +145,10 @@ impl Change {
                 b: fields.id()?,
             },
             6 => Self::Marks(Marks::decode(&mut fields)?),
+            7 => Self::Renew {
+                id: fields.id()?,
+                seq: fields.u64()?,
+            },
             _ => return None,
         };
         fields.0.is_empty().then_some(change)

@@ -58,6 +58,11 @@ impl State {
                 (self.index.contains(a) && self.index.contains(b)).then_some(())?;
                 self.index.exchange(a, b).ok()
             }
+            Change::Renew { id, seq } => {
+                self.index.contains(id).then_some(())?;
+                self.index.renew_beneath(id, seq);
+                Some(())
+            }
             Change::Marks(marks) => {
                 self.marks = marks;
                 let from = self.marks.removals_from;

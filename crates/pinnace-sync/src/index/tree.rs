@@ -170,6 +170,19 @@ impl Index {
         self.tables.add_content(&self.arena, id.0);
     }
 
+    /// Everything beneath an entry has come along with this change.
+    pub fn renew_beneath(&mut self, id: NodeId, seq: u64) {
+        let mut waiting: Vec<NodeId> = self.children(id).collect();
+        while let Some(id) = waiting.pop() {
+            let row = Row {
+                seq,
+                ..*self.row(id)
+            };
+            self.set_row(id, row);
+            waiting.extend(self.children(id));
+        }
+    }
+
     /// Changes what is known of an entry. When it was a directory and is none any more, what was in it goes. The
     /// root stays a directory.
     pub fn set_row(&mut self, id: NodeId, row: Row) {

@@ -35,6 +35,7 @@ pub(super) struct Circle;
 #[derive(Debug)]
 struct Slot {
     place: Place,
+    inode: u64,
     /// Watches of the directories in this one, found by their names, which stand in their slots.
     children: HashTable<i32>,
 }
@@ -50,9 +51,10 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn new(root: i32) -> Self {
+    pub(super) fn new(root: i32, inode: u64) -> Self {
         let slot = Slot {
             place: Place::new(root, b""),
+            inode,
             children: HashTable::new(),
         };
         Self {
@@ -73,6 +75,11 @@ impl Tree {
 
     pub(super) fn contains(&self, watch: i32) -> bool {
         self.slots.contains_key(&watch)
+    }
+
+    /// The inode of a watched directory.
+    pub(super) fn inode(&self, watch: i32) -> Option<u64> {
+        Some(self.slots.get(&watch)?.inode)
     }
 
     /// Where a watched directory lies; `None` for the root and what is not watched.
@@ -127,6 +134,25 @@ impl Tree {
     }
 
     /// Puts a directory, new or known, to this place. Whatever is found there is displaced.
+    pub(super) fn add(&mut self, watch: i32, inode: u64, place: Place) -> Result<(), Circle> {
+        if let Some(slot) = self.slots.get_mut(&watch) {
+            slot.inode = inode;
+            return self.put(watch, place);
+        }
+        if self.is_within(place.parent, watch) {
+            return Err(Circle);
+        }
+        let children = HashTable::new();
+        let slot = Slot {
+            place: place.clone(),
+            inode,
+            children,
+        };
+        self.slots.insert(watch, slot);
+        self.put(watch, place)
+    }
+
+    /// Puts a known directory to this place. Whatever is found there is displaced.
     pub(super) fn put(&mut self, watch: i32, place: Place) -> Result<(), Circle> {
         if self.is_within(place.parent, watch) {
             return Err(Circle);
@@ -135,12 +161,8 @@ impl Tree {
         self.displace(&place);
         let parent = place.parent;
         let hash = self.hasher.hash_one(&place.name[..]);
-        match self.slots.get_mut(&watch) {
-            Some(slot) => slot.place = place,
-            None => {
-                let children = HashTable::new();
-                self.slots.insert(watch, Slot { place, children });
-            }
+        if let Some(slot) = self.slots.get_mut(&watch) {
+            slot.place = place;
         }
         self.with_children(parent, |tree, children| {
             children.insert_unique(hash, watch, |child| {
@@ -226,9 +248,9 @@ mod tests {
 
     /// Root 1, `a` 2, `a/b` 3, `a/b/c` 4.
     fn tree() -> Tree {
-        let mut tree = Tree::new(1);
+        let mut tree = Tree::new(1, 1);
         for (watch, parent, name) in [(2, 1, "a"), (3, 2, "b"), (4, 3, "c")] {
-            tree.put(watch, Place::new(parent, name.as_bytes()))
+            tree.add(watch, 10, Place::new(parent, name.as_bytes()))
                 .unwrap();
         }
         tree
@@ -252,7 +274,7 @@ mod tests {
     #[test]
     fn a_displaced_directory_leaves_its_successor_alone() {
         let mut tree = tree();
-        tree.put(5, Place::new(1, b"a")).unwrap();
+        tree.add(5, 10, Place::new(1, b"a")).unwrap();
         let place = Place::new(1, b"a");
         assert_eq!(tree.child(1, b"a"), Some(5));
         assert_eq!(tree.first_at(&place), Some(2));
@@ -274,7 +296,7 @@ mod tests {
     #[test]
     fn what_has_lost_its_parent_has_no_path() {
         let mut tree = tree();
-        tree.put(5, Place::new(2, b"b")).unwrap();
+        tree.add(5, 10, Place::new(2, b"b")).unwrap();
         tree.remove(2);
         assert!(!tree.contains(5));
         assert_eq!(path(&tree, 3), None);

@@ -191,6 +191,7 @@ fn changes_that_do_not_fit_are_damage() {
             name: name("x"),
         },
         Change::Exchange { a, b },
+        Change::Renew { id: absent, seq: 1 },
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (mut store, _) = Store::open(dir.path()).unwrap();
@@ -205,7 +206,7 @@ fn changes_that_do_not_fit_are_damage() {
 proptest! {
     #[test]
     fn bytes_with_the_right_sum_do_no_harm(
-        records in proptest::collection::vec((0_usize..6, 0_usize..140, any::<u8>(), 0_u32..4), 1..20),
+        records in proptest::collection::vec((0_usize..7, 0_usize..140, any::<u8>(), 0_u32..4), 1..20),
     ) {
         let mut state = State::default();
         for (kind, at, byte, id) in records {
@@ -216,6 +217,7 @@ proptest! {
                 2 => Change::Remove { id, seq: byte.into() },
                 3 => Change::Rename { id, parent, name },
                 4 => Change::Exchange { a: id, b: parent },
+                5 => Change::Renew { id, seq: byte.into() },
                 _ => Change::Marks(Marks::default()),
             };
             let mut bytes = Vec::new();

@@ -15,6 +15,7 @@ enum Op {
     Remove(usize),
     Rename(usize, usize, u8),
     Exchange(usize, usize),
+    Renew(usize, u64),
     Recipe(usize, u8),
     Marks(u64),
     Checkpoint,
@@ -34,6 +35,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<usize>().prop_map(Op::Remove),
         3 => (any::<usize>(), any::<usize>(), 0_u8..5).prop_map(|(a, b, c)| Op::Rename(a, b, c)),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(a, b)| Op::Exchange(a, b)),
+        1 => (any::<usize>(), any::<u64>()).prop_map(|(a, b)| Op::Renew(a, b)),
         2 => (any::<usize>(), 0_u8..9).prop_map(|(a, b)| Op::Recipe(a, b)),
         1 => any::<u64>().prop_map(Op::Marks),
         1 => Just(Op::Checkpoint),
@@ -141,6 +143,16 @@ impl World {
             Op::Remove(at) => self.remove(at),
             Op::Rename(at, dir, name) => self.rename(at, dir, [b'a' + name]),
             Op::Exchange(a, b) => self.exchange(a, b),
+            Op::Renew(at, seq) => {
+                let (path, id) = self.pick(at);
+                self.index.renew_beneath(id, seq);
+                for (other, (row, _)) in &mut self.model {
+                    if is_within(other, &path) && *other != path {
+                        row.seq = seq;
+                    }
+                }
+                self.append(Change::Renew { id, seq });
+            }
             Op::Recipe(at, chunks) => {
                 let (path, id) = self.pick(at);
                 let recipe = recipe(chunks);

@@ -200,13 +200,9 @@ impl Commit<'_, '_> {
 
     /// A client that missed the rename is told of everything that came along with it.
     pub(super) fn renew_beneath(&mut self, node: NodeId) {
-        let mut waiting: Vec<NodeId> = self.state.index.children(node).collect();
-        while let Some(node) = waiting.pop() {
-            let mut row = *self.state.index.row(node);
-            row.seq = self.seq;
-            self.set_row(node, row);
-            waiting.extend(self.state.index.children(node));
-        }
+        let seq = self.seq;
+        self.state.index.renew_beneath(node, seq);
+        self.changes.push(Change::Renew { id: node, seq });
     }
 
     pub(super) fn exchange(&mut self, a: &[u8], b: &[u8]) -> Result<Option<NodeId>, Failure> {

@@ -244,3 +244,18 @@ fn a_scanner_that_is_behind_the_events_undoes_nothing() {
     bed.write("b/f");
     assert_eq!(bed.all(), [closed("b/f")]);
 }
+
+#[test]
+fn a_directory_is_not_put_into_another_one_than_it_lies_in() {
+    let bed = Bed::new();
+    let (one, other) = (bed.mkdir("one"), bed.mkdir("other"));
+    fs::create_dir(bed.path("other/d")).unwrap();
+    // As by a path that led through `one` while both had each other's name.
+    let held = open(&bed.path("other/d"));
+    assert_eq!(
+        bed.watch.add(one, b"d", held.as_fd()),
+        Err(WatchError::NoParent)
+    );
+    let dir = bed.watch.add(other, b"d", held.as_fd()).unwrap();
+    assert_eq!(bed.watch.dir_at(b"other/d"), Some(dir));
+}
