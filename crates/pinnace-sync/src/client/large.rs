@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
@@ -13,7 +14,7 @@ use super::compare::Seen;
 use super::content::is_racy;
 use super::outbox::Way;
 use super::packer::{Packer, VERSIONS_LEVEL};
-use super::{Mirror, Skip};
+use super::{Mirror, Skip, held};
 use crate::chunk::{Chunk, ChunkId, Cutter, Recipe, WHOLE_BYTES_MAX};
 use crate::fs::{Attrs, attrs_digest, open_file};
 use crate::index::Row;
@@ -73,6 +74,15 @@ impl Base {
 }
 
 impl Mirror<'_> {
+    /// Whether the server has a large file of this size, of which this may be a copy.
+    fn has_size(&self, size: u64) -> bool {
+        !held(&self.sizes).insert(size)
+    }
+
+    fn next_stream(&self) -> u64 {
+        self.streams.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// A content that the server has and of which this one may be made.
     pub(super) fn base(
         &self,

@@ -71,6 +71,9 @@ impl Mirror<'_> {
                 self.scan(tasks, Way::Control);
                 self.remove_gone()?;
             } else if self.ledger.is_settled() && self.is_quiet(&dirty) {
+                if self.look_at_linked() {
+                    continue;
+                }
                 held(&self.deep).clear();
                 held(&self.closed).clear();
                 self.answer(&mut dirty);

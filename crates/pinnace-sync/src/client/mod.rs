@@ -29,7 +29,7 @@ mod telling;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -293,6 +293,8 @@ struct Mirror<'a> {
     sizes: Mutex<HashSet<u64>>,
     /// Files with several names that are being compared, by their inodes, and by which name.
     claimed: Mutex<HashMap<u64, Vec<u8>>>,
+    /// Names of such files that were compared since all was quiet.
+    linked: Mutex<HashSet<Vec<u8>>>,
     streams: AtomicU64,
     changes: AtomicU64,
 }
@@ -387,14 +389,5 @@ impl Mirror<'_> {
                 !held(&self.unwatched).insert(at.to_vec())
             }
         }
-    }
-
-    /// Whether the server has a large file of this size, of which this may be a copy.
-    fn has_size(&self, size: u64) -> bool {
-        !held(&self.sizes).insert(size)
-    }
-
-    fn next_stream(&self) -> u64 {
-        self.streams.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -9,6 +9,10 @@ use super::{Mirror, held};
 use crate::index::{Index, Row};
 use crate::meta::{Fingerprint, Kind, Stamp};
 
+/// Names of files with several names that are remembered at most; what changes in more of them within a moment, by names
+/// that are gone at once, is left to the comparison of everything.
+const LINKED_MAX: usize = 100_000;
+
 pub(super) enum Elsewhere {
     Done,
     Moved(Row),
@@ -18,6 +22,7 @@ pub(super) enum Elsewhere {
 impl Mirror<'_> {
     /// Whether the server has the file under another name: a link, or one that was renamed.
     pub(super) fn elsewhere(&self, packer: &mut Packer<'_>, seen: &Seen<'_>) -> Elsewhere {
+        self.note_linked(seen);
         if seen.names > 1 && (self.link(packer, seen) || !self.claims(seen)) {
             return Elsewhere::Done;
         }
@@ -111,6 +116,46 @@ impl Mirror<'_> {
             }
             self.again(others.into_iter().map(|(path, _)| path).collect());
         }
+    }
+
+    /// Remembers a file with several names. A write is told of the name it went through alone, and of none when that name
+    /// is gone before the event is read.
+    fn note_linked(&self, seen: &Seen<'_>) {
+        let mut linked = held(&self.linked);
+        if seen.names > 1 && self.watch.is_some() && linked.len() < LINKED_MAX {
+            linked.insert(seen.at.clone());
+        }
+        drop(linked);
+        // Other names of what was here may have been written to by this one.
+        let before = seen.row.filter(|row| row.print.inode != seen.print.inode);
+        if let Some(before) = before {
+            let others = self.same_inode(&seen.at, before.print);
+            self.again(others.into_iter().map(|(path, _)| path).collect());
+        }
+    }
+
+    /// Names of files with several names that are to be looked at once more before all is quiet. Whether there were any.
+    pub(super) fn look_at_linked(&self) -> bool {
+        let linked = std::mem::take(&mut *held(&self.linked));
+        let has_any = !linked.is_empty();
+        self.again(linked.into_iter().collect());
+        has_any
+    }
+
+    /// Other names of the files that go with this entry: they may have been written to by a name that goes.
+    pub(super) fn look_at_names_beneath(&self, at: &[u8]) {
+        let state = self.ledger.lock();
+        let mut waiting: Vec<_> = state.index.find(at).into_iter().collect();
+        let mut others = Vec::new();
+        while let Some(node) = waiting.pop() {
+            let inode = state.index.row(node).print.inode;
+            let beside = state.index.with_inode(inode).filter(|other| *other != node);
+            others.extend(beside.map(|other| state.index.path(other)));
+            waiting.extend(state.index.children(node));
+        }
+        drop(state);
+        others.retain(|other| !crate::path::is_within(other, at));
+        self.again(others);
     }
 
     /// What the server has of the same inode elsewhere.

@@ -63,6 +63,7 @@ impl Mirror<'_> {
         // From the end, so that a rename that came meanwhile loses nothing it needs.
         for path in gone.iter().rev() {
             self.unskip_beneath(path);
+            self.look_at_names_beneath(path);
             if self.ledger.lock().index.find(path).is_some() {
                 packer.remove(path);
             }

@@ -164,10 +164,8 @@ fn run(
     if let Some(why) = &loaded.was_torn {
         tracing::warn!(why, "the index was damaged; more has to be compared");
     }
-    let is_new_root = loaded
-        .marks
-        .root_identity
-        .is_some_and(|known| known != own_identity);
+    let known_root = loaded.marks.root_identity;
+    let is_new_root = known_root.is_some_and(|known| known != own_identity);
     let hello = hello(settings, replica, &loaded.marks, forget);
     let mut link = connect.connect()?;
     let received = Arc::new(AtomicU64::new(0));
@@ -225,6 +223,7 @@ fn run(
         refused: Mutex::default(),
         sizes: Mutex::new(sizes),
         claimed: Mutex::default(),
+        linked: Mutex::default(),
         streams: AtomicU64::new(1),
         changes: AtomicU64::new(0),
     };

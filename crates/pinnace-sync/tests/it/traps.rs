@@ -26,7 +26,7 @@
 //! | 22 to 25 | links, names, lengths, bombs of a peer | `races`, `hostile` |
 //! | 26 | names that differ in case or form only | `histories` |
 //! | 27 | another kind of entry | `entries_change_their_kind` |
-//! | 28 | files with several names | `files_with_several_names` |
+//! | 28 | files with several names | `files_with_several_names`, `a_name_that_was_written_through_goes_at_once` |
 //! | 29 | times of directories, directories nobody may write in | `directories_keep_their_times_and_modes` |
 //! | 30, 31 | a full disk, two clients | the program's `mirror_days` |
 //! | 32 | a share inside its source | `what_holds_the_share_is_no_source` |
@@ -171,6 +171,38 @@ fn names_go_round() {
         renameat_with(CWD, at("da"), CWD, at("db"), RenameFlags::EXCHANGE).unwrap();
         arrives(&pair);
         renameat_with(CWD, at("a"), CWD, at("dc"), RenameFlags::EXCHANGE).unwrap();
+    }
+    arrives(&pair);
+}
+
+/// A write is told of the name it went through, which is gone when it is read of.
+#[test]
+fn a_name_that_was_written_through_goes_at_once() {
+    let (pair, _live) = live();
+    let at = |name: String| pair.source().join(name);
+    for round in 0..60 {
+        let (old, new) = (at(format!("old{round}")), at(format!("new{round}")));
+        if round % 3 > 0 {
+            fs::write(&old, noise(round, 70_000)).unwrap();
+        }
+        if round % 3 > 1 {
+            arrives(&pair);
+        }
+        let mut file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&old)
+            .unwrap();
+        fs::hard_link(&old, &new).unwrap();
+        file.write_all(&noise(round, 1_000)).unwrap();
+        match round % 2 {
+            0 => fs::remove_file(&old).unwrap(),
+            _ => fs::rename(at("over".to_owned()), &old).unwrap_or_default(),
+        }
+        fs::write(at("over".to_owned()), round.to_string()).unwrap();
+        if round % 5 == 4 {
+            arrives(&pair);
+        }
     }
     arrives(&pair);
 }
