@@ -67,7 +67,8 @@ impl Mirror<'_> {
                 let unwatched = held(&self.unwatched).clone().into_iter();
                 tasks.extend(unwatched.map(|at| Task::dir(at, Depth::Entries)));
             }
-            if !tasks.is_empty() {
+            let has_compared = !tasks.is_empty();
+            if has_compared {
                 self.scan(tasks, Way::Control);
                 self.remove_gone()?;
             } else if self.ledger.is_settled() && self.is_quiet(&dirty) {
@@ -80,7 +81,10 @@ impl Mirror<'_> {
                 self.tell_synced(&mut told);
             }
             self.take_troubles();
-            self.rest(&dirty, next_poll.min(next_sweep));
+            // What was compared may have been the last that was to be done before all is quiet.
+            if !has_compared {
+                self.rest(&dirty, next_poll.min(next_sweep));
+            }
             self.take(&mut dirty)?;
         }
     }

@@ -42,10 +42,11 @@ pub(super) fn rename(
         }
     }
     let renamed = if lifted.is_empty() { refused } else { rename() };
+    let mut put_back = Ok(());
     for (dir, mode) in lifted.into_iter().rev() {
-        set_mode(dir, mode)?;
+        put_back = put_back.and(set_mode(dir, mode));
     }
-    renamed
+    renamed.and(put_back)
 }
 
 /// Gives a directory's owner all rights in it. Returns the mode that it had, if it was another.

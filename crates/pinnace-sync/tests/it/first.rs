@@ -4,14 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::pair::Pair;
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    let mut out = vec![0; bytes];
-    hasher.finalize_xof().fill(&mut out);
-    out
-}
+use crate::story::noise;
 
 #[test]
 fn everything_that_a_tree_is_arrives() {

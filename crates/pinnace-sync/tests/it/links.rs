@@ -14,6 +14,7 @@ use pinnace_sync::server::{Link, Shares};
 use pinnace_sync::wire::{FrameKind, OpenedPack, read_frame};
 
 use crate::pair::Pair;
+use crate::story::noise;
 
 /// What the link takes in a second.
 const BYTES_PER_S: f64 = 10e6;
@@ -79,16 +80,6 @@ struct Nobody;
 
 impl Tell for Nobody {
     fn tell(&self, _: &Told<'_>) {}
-}
-
-/// Bytes that nothing makes shorter.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut out = vec![0; bytes];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut out);
-    out
 }
 
 /// Lines of which each is another, as programs write them.

@@ -17,6 +17,7 @@ use pinnace_sync::index::{Change, Store};
 use pinnace_sync::meta::{Kind, of_stat};
 
 use crate::pair::Pair;
+use crate::story::noise;
 
 /// Bytes of a log before its first record.
 const LOG_HEAD_BYTES: usize = 32;
@@ -41,15 +42,6 @@ const LOSSES: [Loss; 5] = [
     Loss::Empty,
     Loss::Names,
 ];
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut out = vec![0; bytes];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut out);
-    out
-}
 
 /// Sizes of files in packs, in chunks and in pieces.
 const SIZES: [(&str, usize); 3] = [("small", 3_000), ("medium", 90_000), ("large", 1_200_000)];

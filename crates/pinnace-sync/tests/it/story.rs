@@ -48,8 +48,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn bytes(seed: usize, count: usize) -> Vec<u8> {
-    let mut out = vec![0; count];
+/// Bytes that look random and do not compress.
+pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut out = vec![0; bytes];
     blake3::Hasher::new()
         .update(&seed.to_le_bytes())
         .finalize_xof()
@@ -62,10 +63,10 @@ pub(crate) fn apply(root: &Path, step: &Step, seed: usize) {
     let at = |name: usize| -> PathBuf { root.join(NAMES[name]) };
     let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
     let _ = match step {
-        Step::Write(name, count) => fs::write(at(*name), bytes(seed, *count)),
+        Step::Write(name, count) => fs::write(at(*name), noise(seed as u64, *count)),
         Step::Append(name, count) if is_file(&at(*name)) => {
             let old = fs::read(at(*name)).unwrap();
-            fs::write(at(*name), [old, bytes(seed, *count)].concat())
+            fs::write(at(*name), [old, noise(seed as u64, *count)].concat())
         }
         Step::Insert(name) if is_file(&at(*name)) => {
             let old = fs::read(at(*name)).unwrap();

@@ -44,15 +44,7 @@ use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with, setxattr};
 use pinnace_sync::client::Settings;
 
 use crate::pair::{Live, Pair};
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut out = vec![0; bytes];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut out);
-    out
-}
+use crate::story::noise;
 
 /// A pair that mirrors live.
 fn live() -> (Pair, Live) {
