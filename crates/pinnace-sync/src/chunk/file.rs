@@ -52,6 +52,15 @@ impl<F: AsFd> Cutter<F> {
     /// # Errors
     /// What the system says; [`Errno::NODATA`] if the file is shorter than it was.
     pub fn next_chunk(&mut self) -> Result<Option<(Chunk, &[u8])>, Errno> {
+        self.next_like(None)
+    }
+
+    /// The next chunk, which may be this one: then its end need not be searched for, since equal bytes are cut at
+    /// equal places. It must have been cut from a file of the same [`Class`], and not by the end of its data.
+    ///
+    /// # Errors
+    /// As [`Cutter::next_chunk`].
+    pub fn next_like(&mut self, guess: Option<&Chunk>) -> Result<Option<(Chunk, &[u8])>, Errno> {
         if self.offset == self.size {
             return Ok(None);
         }
@@ -60,6 +69,30 @@ impl<F: AsFd> Cutter<F> {
         {
             return Ok(Some((hole, &[])));
         }
+        let chunk = match guess {
+            Some(guess) if self.is_next(guess)? => *guess,
+            _ => self.search()?,
+        };
+        let start = self.taken;
+        self.taken += chunk.bytes as usize;
+        self.offset += u64::from(chunk.bytes);
+        Ok(Some((chunk, &self.window[start..self.taken])))
+    }
+
+    fn is_next(&mut self, guess: &Chunk) -> Result<bool, Errno> {
+        let bytes = guess.bytes as usize;
+        let is_possible = bytes <= self.chunker.class().max_bytes()
+            && self.offset + bytes as u64 <= self.data_end;
+        if !is_possible {
+            return Ok(false);
+        }
+        if self.window.len() - self.taken < bytes {
+            self.fill()?;
+        }
+        Ok(ChunkId::of(&self.window[self.taken..self.taken + bytes]) == guess.id)
+    }
+
+    fn search(&mut self) -> Result<Chunk, Errno> {
         let end = loop {
             let rest = &self.window[self.taken..];
             let is_last = self.offset + rest.len() as u64 == self.data_end;
@@ -68,14 +101,10 @@ impl<F: AsFd> Cutter<F> {
                 None => self.fill()?,
             }
         };
-        let bytes = &self.window[self.taken..self.taken + end];
-        self.taken += end;
-        self.offset += end as u64;
-        let chunk = Chunk {
+        Ok(Chunk {
             bytes: end as u32,
-            id: ChunkId::of(bytes),
-        };
-        Ok(Some((chunk, bytes)))
+            id: ChunkId::of(&self.window[self.taken..self.taken + end]),
+        })
     }
 
     /// The hole that begins here, if one does; otherwise finds out how far the data goes.
@@ -199,6 +228,31 @@ mod tests {
             let longer = content_of_file(&file, size as u64 + 1, false);
             assert_eq!(longer.unwrap_err(), Errno::NODATA);
         }
+    }
+
+    #[test]
+    fn what_is_guessed_is_cut_where_it_would_be() {
+        let old = noise(9, 3_000_000);
+        let mut new = noise(10, 1_000);
+        new.extend_from_slice(&old[..2_000_000]);
+        new.extend_from_slice(&old[1_900_000..]);
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&new, 0).unwrap();
+        let base = content_of(&old).1.unwrap().chunks;
+        let (_, inner) = base.split_last().unwrap();
+        let mut cutter = Cutter::new(&file, new.len() as u64, false);
+        let (mut found, mut hits, mut place) = (Recipe::default(), 0, 0);
+        while let Some((chunk, bytes)) = cutter.next_like(inner.get(place)).unwrap() {
+            assert_eq!(chunk.id, ChunkId::of(bytes));
+            hits += usize::from(inner.get(place) == Some(&chunk));
+            place = inner
+                .iter()
+                .position(|old| *old == chunk)
+                .map_or(0, |at| at + 1);
+            found.chunks.push(chunk);
+        }
+        assert_eq!(found, content_of(&new).1.unwrap());
+        assert!(hits > inner.len() / 2, "{hits} of {}", inner.len());
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod gear;
 mod recipe;
 
 pub use file::{Cutter, content_of_file, recut};
+#[cfg(test)]
+pub(crate) use gear::tests::noise;
 pub use gear::{Chunker, Class};
 pub use recipe::{BadRecipe, Chunk, ChunkId, Recipe};
 

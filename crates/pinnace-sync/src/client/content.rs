@@ -125,7 +125,7 @@ impl Mirror<'_> {
             for chunk in &recipe.chunks {
                 let (own, behind) = rest.split_at(chunk.bytes as usize);
                 rest = behind;
-                if !base.step(chunk, &mut steps) {
+                if base.step(chunk, &mut steps).is_none() {
                     steps.push(Step::New(chunk.bytes));
                     new.extend_from_slice(own);
                 }

@@ -15,7 +15,7 @@ use super::content::is_racy;
 use super::outbox::Way;
 use super::packer::{Packer, VERSIONS_LEVEL};
 use super::{Mirror, Skip, held};
-use crate::chunk::{Chunk, ChunkId, Cutter, Recipe, WHOLE_BYTES_MAX};
+use crate::chunk::{Chunk, ChunkId, Class, Cutter, Recipe, WHOLE_BYTES_MAX};
 use crate::fs::{Attrs, attrs_digest, open_file};
 use crate::index::Row;
 use crate::meta::ContentId;
@@ -33,6 +33,7 @@ pub(super) struct Base {
     pub(super) path: Vec<u8>,
     pub(super) content: ContentId,
     recipe: Recipe,
+    class: Class,
     places: HashMap<ChunkId, u32>,
 }
 
@@ -45,13 +46,14 @@ impl Base {
         Self {
             path,
             content,
+            class: Class::of(recipe.bytes()),
             recipe,
             places,
         }
     }
 
-    /// The step that makes a chunk, if the server has it.
-    pub(super) fn step(&self, chunk: &Chunk, steps: &mut Vec<Step>) -> bool {
+    /// The step that makes a chunk, if the server has it. Returns its place in the base.
+    pub(super) fn step(&self, chunk: &Chunk, steps: &mut Vec<Step>) -> Option<u32> {
         let next = match steps.last() {
             Some(Step::Copy { first, count }) => Some(first + count),
             _ => None,
@@ -62,14 +64,22 @@ impl Base {
             && let Some(Step::Copy { count, .. }) = steps.last_mut()
         {
             *count += 1;
-            return true;
+            return next;
         }
         let place = self.places.get(&chunk.id).copied();
         let place = place.filter(|place| self.recipe.chunks[*place as usize].bytes == chunk.bytes);
         if let Some(first) = place {
             steps.push(Step::Copy { first, count: 1 });
         }
-        place.is_some()
+        place
+    }
+
+    /// The chunk at a place, if another file of this class would be cut there too: what ends with its data, in a hole
+    /// or with the file, says nothing about others.
+    fn guess(&self, place: u32, class: Class) -> Option<&Chunk> {
+        let (chunk, behind) = self.recipe.chunks.get(place as usize..)?.split_first()?;
+        let is_cut = behind.first().is_some_and(|next| next.id != ChunkId::HOLE);
+        (is_cut && chunk.id != ChunkId::HOLE && self.class == class).then_some(chunk)
     }
 }
 
@@ -129,7 +139,7 @@ impl Mirror<'_> {
             None => None,
         };
         let base = self.base(seen, row, known.as_ref());
-        let mut stream = Stream::new(self, base);
+        let mut stream = Stream::new(self, base, Class::of(meta.size));
         let cutter = Cutter::new(&file, meta.size, seen.has_holes);
         let read = self.read_into(&mut stream, cutter);
         if self.is_over() {
@@ -176,7 +186,7 @@ impl Mirror<'_> {
         mut cutter: Cutter<&OwnedFd>,
     ) -> Result<(), Errno> {
         while !self.is_over() {
-            let Some((chunk, bytes)) = cutter.next_chunk()? else {
+            let Some((chunk, bytes)) = cutter.next_like(stream.guess())? else {
                 break;
             };
             stream.take(&chunk, bytes);
@@ -198,6 +208,9 @@ fn content_of(mut cutter: Cutter<&OwnedFd>) -> Result<ContentId, Errno> {
 struct Stream<'a> {
     mirror: &'a Mirror<'a>,
     base: Option<Base>,
+    class: Class,
+    /// The place in the base behind the chunk that was found last.
+    next: Option<u32>,
     number: u64,
     has_begun: bool,
     steps: Vec<Step>,
@@ -208,10 +221,12 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(mirror: &'a Mirror<'a>, base: Option<Base>) -> Self {
+    fn new(mirror: &'a Mirror<'a>, base: Option<Base>, class: Class) -> Self {
         Self {
             mirror,
             base,
+            class,
+            next: Some(0),
             number: mirror.next_stream(),
             has_begun: false,
             steps: Vec::new(),
@@ -221,15 +236,19 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// What the next chunk may be: what follows in the base too.
+    fn guess(&self) -> Option<&Chunk> {
+        self.base.as_ref()?.guess(self.next?, self.class)
+    }
+
     fn take(&mut self, chunk: &Chunk, bytes: &[u8]) {
         self.recipe.chunks.push(*chunk);
+        let base = self.base.as_ref().filter(|_| chunk.id != ChunkId::HOLE);
+        let place = base.and_then(|base| base.step(chunk, &mut self.steps));
+        self.next = place.map(|place| place + 1);
         if chunk.id == ChunkId::HOLE {
             self.steps.push(Step::Hole(chunk.bytes));
-        } else if !self
-            .base
-            .as_ref()
-            .is_some_and(|base| base.step(chunk, &mut self.steps))
-        {
+        } else if place.is_none() {
             self.steps.push(Step::New(chunk.bytes));
             self.new.extend_from_slice(bytes);
         }

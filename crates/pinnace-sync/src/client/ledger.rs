@@ -25,6 +25,9 @@ use crate::watch::Event;
 /// as systems keep what was written before they write it back.
 const WRITTEN_BACK_S: i64 = 120;
 
+/// Time without a change after which the next one is not expected at once.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// What was known when this machine was started anew. What changed last before that may have lost bytes that were not
 /// written back, though its inode says what it said: it is to be read again.
 pub(super) fn doubted(mut index: Index, marks: Marks) -> (Index, Marks) {
@@ -44,6 +47,16 @@ pub(super) fn doubted(mut index: Index, marks: Marks) -> (Index, Marks) {
         }
     }
     (index, marks)
+}
+
+/// When a checkpoint is to be made, which nothing else can go on beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    Now,
+    /// If it can wait no longer.
+    Overdue,
+    /// If it is wanted and nothing happens.
+    Quiet,
 }
 
 /// Why a session is over.
@@ -178,6 +191,7 @@ impl Ledger {
         let mut state = self.lock();
         let state = &mut *state;
         state.committed = state.committed.max(seq);
+        state.committed_at = Instant::now();
         while state
             .under_way
             .front()
@@ -242,10 +256,18 @@ impl Ledger {
     }
 
     /// Keeps what is known in a form that is quick to load, once nothing is under way.
-    pub(super) fn checkpoint(&self, always: bool) {
+    pub(super) fn checkpoint(&self, when: When) {
         let mut state = self.lock();
         let state = &mut *state;
-        if state.pending.is_empty() && (always || state.store.wants_checkpoint()) {
+        let is_due = match when {
+            When::Now => true,
+            When::Overdue => state.store.needs_checkpoint(),
+            When::Quiet => {
+                let is_quiet = state.committed_at.elapsed() >= QUIET && !state.has_news();
+                is_quiet && state.store.wants_checkpoint()
+            }
+        };
+        if state.pending.is_empty() && is_due {
             let kept = state
                 .store
                 .checkpoint(&mut state.index, &state.marks, &Removals::new());

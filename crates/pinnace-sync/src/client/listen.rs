@@ -9,7 +9,7 @@ use pinnace_proto::sync::Refused;
 
 use super::Mirror;
 use super::greeting::Frames;
-use super::ledger::Over;
+use super::ledger::{Over, When};
 use super::outbox::Way;
 use crate::server::{Failure, FailureCode};
 use crate::wire::{FrameKind, WireError, read_frame, read_rows};
@@ -93,6 +93,7 @@ impl Mirror<'_> {
             self.ledger.wait_at_most(PING, |_| false);
             if !self.is_over() {
                 self.send(Way::Control, FrameKind::Ping, &[]);
+                self.ledger.checkpoint(When::Quiet);
             }
         }
     }

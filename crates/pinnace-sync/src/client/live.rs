@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::{Answer, Ask, Phase, Question};
 
+use super::ledger::When;
 use super::outbox::Way;
 use super::packer::Packer;
 use super::scan::{Depth, Task};
@@ -321,7 +322,7 @@ impl Mirror<'_> {
             return;
         }
         *told = seq + 1;
-        self.ledger.checkpoint(false);
+        self.ledger.checkpoint(When::Overdue);
         self.state(Phase::Live, None);
         self.tell.tell(&Told::Synced {
             seq,

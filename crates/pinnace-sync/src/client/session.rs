@@ -13,7 +13,7 @@ use pinnace_proto::sync::{ClientState, Durability, Phase, Refused};
 
 use super::greeting::{attach, check_apart, greet, hello, is_near, learn, unbegun, unhex};
 use super::guard::{Guard, identity};
-use super::ledger::{Ledger, Over, doubted};
+use super::ledger::{Ledger, Over, When, doubted};
 use super::outbox::{Outbox, Way};
 use super::scan::{Depth, Task};
 use super::{
@@ -277,7 +277,7 @@ impl Mirror<'_> {
         if let Some(over) = self.ledger.over() {
             return Ok(Ended::Over(over));
         }
-        self.ledger.checkpoint(true);
+        self.ledger.checkpoint(When::Now);
         let (seq, entries) = {
             let state = self.ledger.lock();
             (state.committed, state.index.len() as u64)

@@ -4,6 +4,7 @@
 //! others: waiting and telling (`ledger`), what comes of changes that failed (`failures`).
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use pinnace_proto::sync::Ask;
 
@@ -83,6 +84,8 @@ pub(super) struct State {
     pub(super) under_way: VecDeque<(u64, u64)>,
     pub(super) next_seq: u64,
     pub(super) committed: u64,
+    /// When the server said so last.
+    pub(super) committed_at: Instant,
     pub(super) durable: u64,
     pub(super) troubles: Vec<Trouble>,
     pub(super) events: Vec<Event>,
@@ -118,6 +121,7 @@ impl State {
             under_way: VecDeque::new(),
             next_seq: seq + 1,
             committed: seq,
+            committed_at: Instant::now(),
             durable,
             troubles: Vec::new(),
             events: Vec::new(),

@@ -212,10 +212,18 @@ impl Store {
         self.recipes.get(at)
     }
 
-    /// Whether the log has become so long that a snapshot is shorter to read.
+    /// Whether the log has become so long that a snapshot is shorter to read. It takes a while: the next moment in
+    /// which nothing else happens will do.
     #[must_use]
     pub fn wants_checkpoint(&self) -> bool {
         self.is_failed || self.log_bytes > self.snapshot_bytes.max(LOG_BYTES_MIN)
+    }
+
+    /// Whether a checkpoint can wait no longer: the log must not grow without end because something always happens.
+    #[must_use]
+    pub fn needs_checkpoint(&self) -> bool {
+        let enough = self.snapshot_bytes.max(LOG_BYTES_MIN);
+        self.is_failed || self.log_bytes > enough + enough / 2
     }
 
     /// Writes everything anew and begins a new log. Recipes nobody refers to are left behind when they are the

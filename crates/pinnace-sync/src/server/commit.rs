@@ -10,6 +10,7 @@ mod placing;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::Durability;
 
@@ -32,10 +33,14 @@ pub(super) struct Outcome {
     pub(super) paths: Vec<String>,
     /// How many changes there were.
     pub(super) changes: u64,
+    /// Large files that gave way. To free what they held takes a while: that is for when the changes are acknowledged.
+    pub(super) replaced: Vec<OwnedFd>,
 }
 
 /// Directories of a pack that are held open at a time.
 const OPEN_MAX: usize = 128;
+/// Time without a change after which the next one is not expected at once.
+const QUIET: Duration = Duration::from_secs(1);
 /// Paths of one event.
 const PATHS_MAX: usize = 100;
 
@@ -152,9 +157,27 @@ impl<'a> Committer<'a> {
 fn record(state: &mut State, mut changes: Vec<Change>) -> Result<(), StoreError> {
     changes.push(Change::Marks(state.marks.clone()));
     state.store.append(&changes)?;
-    if !state.store.wants_checkpoint() {
+    state.recorded_at = Instant::now();
+    if state.store.needs_checkpoint() {
+        checkpoint(state)?;
+    }
+    Ok(())
+}
+
+/// Writes a snapshot that is wanted, if no change came lately: others wait while it is written.
+///
+/// # Errors
+/// A sync failed.
+pub(super) fn checkpoint_if_quiet(share: &Share) -> Result<(), ShareError> {
+    let mut state = share.lock();
+    let is_quiet = state.recorded_at.elapsed() >= QUIET;
+    if !is_quiet || !state.store.wants_checkpoint() || state.check().is_err() {
         return Ok(());
     }
+    checkpoint(&mut state).map_err(|error| state.note_failure(error))
+}
+
+fn checkpoint(state: &mut State) -> Result<(), StoreError> {
     let (index, marks) = (&mut state.index, &state.marks);
     match state.store.checkpoint(index, marks, &state.removals) {
         Ok(()) => Ok(()),

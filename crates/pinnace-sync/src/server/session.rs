@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use pinnace_proto::sync::{Answer, Ask, ClientState, Hello, Question, Refused};
 
-use super::commit::Committer;
+use super::commit::{Committer, checkpoint_if_quiet};
 use super::desk::{Close, Link, Listener};
 use super::gate::Gate;
 use super::jobs::{Jobs, Way};
@@ -244,6 +244,9 @@ impl Session {
                     self.send(FrameKind::Pong, &[])?;
                     // Clients say something every few seconds: as good as a timer.
                     self.share.tend_trash(self.listener.clock()());
+                    if let Err(error) = checkpoint_if_quiet(&self.share) {
+                        self.refuse(error.code(), &error.to_string());
+                    }
                 }
                 (FrameKind::Sync, Way::Control) => self.sync_now(),
                 (FrameKind::State, Way::Control) => self.note(document(&body)?),

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -112,6 +113,8 @@ pub(super) struct State {
     pub(super) marks: Marks,
     pub(super) removals: VecDeque<(u64, Box<[u8]>)>,
     pub(super) trash: Trash,
+    /// When the last change was written into the log.
+    pub(super) recorded_at: Instant,
     /// Bytes of all files.
     pub(super) bytes: u64,
     pub(super) failed: Option<String>,
@@ -185,6 +188,7 @@ impl Share {
                 marks: loaded.marks,
                 removals: loaded.removals,
                 trash: Trash::open(&places.beside.join("trash"))?,
+                recorded_at: Instant::now(),
                 bytes: 0,
                 failed: None,
                 stale: None,

@@ -4,6 +4,8 @@
 //! verified chunk by chunk. Left to others: which file, and what it looks like.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -12,6 +14,13 @@ use super::staged::{Failure, FailureCode};
 use crate::chunk::{Chunk, ChunkId, Recipe};
 use crate::meta::ContentId;
 use crate::wire::Step;
+
+/// Bytes of an old content that are read and written at once.
+const RUN_BYTES: u64 = 1 << 20;
+/// Stretches from which on a second thread pays.
+const RUNS_ALONE_MAX: usize = 4;
+/// Stretches that are read before they are written.
+const RUNS_AHEAD: usize = 2;
 
 pub(super) fn wrong_content() -> Failure {
     Failure::new(
@@ -65,6 +74,60 @@ impl Base {
             offsets,
         }
     }
+
+    /// Chunks that follow each other, in stretches that are read and written at once.
+    fn runs(&self, first: usize, count: usize) -> Result<Vec<Run<'_>>, Failure> {
+        let chunks = self.recipe.chunks.get(first..first + count);
+        let outside = || Failure::new(FailureCode::Base, "chunks the old content does not have");
+        let mut rest = chunks.ok_or_else(outside)?;
+        let mut from = self.offsets.get(first).copied().unwrap_or_default();
+        let mut runs = Vec::new();
+        while let Some(chunk) = rest.first() {
+            let mut bytes = 0;
+            let run = rest.iter().take_while(|chunk| {
+                bytes += u64::from(chunk.bytes);
+                bytes <= RUN_BYTES && chunk.id != ChunkId::HOLE
+            });
+            let (chunks, after) = rest.split_at(run.count().max(1));
+            rest = after;
+            let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+            let is_hole = chunk.id == ChunkId::HOLE;
+            runs.push(Run {
+                chunks,
+                from,
+                bytes: if is_hole { 0 } else { bytes as usize },
+            });
+            from += bytes;
+        }
+        Ok(runs)
+    }
+
+    /// Reads a stretch into this buffer and verifies it.
+    fn read(&self, run: &Run<'_>, mut buffer: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        buffer.clear();
+        crate::fs::read_exactly(&self.file, run.from, run.bytes, &mut buffer)?;
+        let mut rest = &buffer[..];
+        let is_right = buffer.len() == run.bytes
+            && (run.chunks.iter().filter(|chunk| chunk.id != ChunkId::HOLE)).all(|chunk| {
+                let (bytes, after) = rest.split_at(chunk.bytes as usize);
+                rest = after;
+                ChunkId::of(bytes) == chunk.id
+            });
+        if is_right {
+            Ok(buffer)
+        } else {
+            let detail = "the file on the server is not what was mirrored there";
+            Err(Failure::new(FailureCode::Base, detail))
+        }
+    }
+}
+
+/// A stretch of an old content: a hole, or chunks without one.
+struct Run<'a> {
+    chunks: &'a [Chunk],
+    from: u64,
+    /// Bytes to read.
+    bytes: usize,
 }
 
 /// A file that is being written from steps.
@@ -72,7 +135,8 @@ pub(super) struct Written<F> {
     file: F,
     offset: u64,
     chunks: Vec<Chunk>,
-    buffer: Vec<u8>,
+    /// Buffers to copy with: to get the memory anew each time would cost as much as the copying.
+    spare: Vec<Vec<u8>>,
 }
 
 impl<F: AsFd> Written<F> {
@@ -81,7 +145,7 @@ impl<F: AsFd> Written<F> {
             file,
             offset: 0,
             chunks: Vec::new(),
-            buffer: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -134,57 +198,57 @@ impl<F: AsFd> Written<F> {
     }
 
     fn copy(&mut self, base: &Base, first: usize, count: usize) -> Result<(), Failure> {
-        /// Bytes that are read and written at once.
-        const COPY_BYTES: usize = 1 << 20;
-        let chunks = base.recipe.chunks.get(first..first + count);
-        let outside = || Failure::new(FailureCode::Base, "chunks the old content does not have");
-        let chunks = chunks.ok_or_else(outside)?;
-        let mut from = base.offsets.get(first).copied().unwrap_or_default();
-        let mut rest = chunks;
-        while let Some(chunk) = rest.first() {
-            if chunk.id == ChunkId::HOLE {
-                self.advance(chunk.id, chunk.bytes);
-                from += u64::from(chunk.bytes);
-                rest = &rest[1..];
-                continue;
-            }
-            let mut bytes = 0;
-            let run = rest.iter().take_while(|chunk| {
-                bytes += chunk.bytes as usize;
-                bytes <= COPY_BYTES && chunk.id != ChunkId::HOLE
-            });
-            let (run, after) = rest.split_at(run.count().max(1));
-            rest = after;
-            let bytes: usize = run.iter().map(|chunk| chunk.bytes as usize).sum();
-            self.buffer.clear();
-            crate::fs::read_exactly(&base.file, from, bytes, &mut self.buffer)?;
-            self.verify(run, bytes)?;
-            from += bytes as u64;
-            self.put_buffer(run)?;
+        let runs = base.runs(first, count)?;
+        if runs.len() >= RUNS_ALONE_MAX {
+            return self.copy_on_two_threads(base, &runs);
+        }
+        for run in &runs {
+            let buffer = base.read(run, self.spare.pop().unwrap_or_default())?;
+            self.put(run, &buffer)?;
+            self.spare.push(buffer);
         }
         Ok(())
     }
 
-    fn verify(&self, run: &[Chunk], bytes: usize) -> Result<(), Failure> {
-        let mut rest = &self.buffer[..];
-        let is_whole = rest.len() == bytes;
-        let is_right = is_whole
-            && run.iter().all(|chunk| {
-                let (bytes, after) = rest.split_at(chunk.bytes as usize);
-                rest = after;
-                ChunkId::of(bytes) == chunk.id
-            });
-        if is_right {
-            Ok(())
-        } else {
-            let detail = "the file on the server is not what was mirrored there";
-            Err(Failure::new(FailureCode::Base, detail))
-        }
+    /// Reads and verifies on a thread of its own, which takes about as long as writing.
+    fn copy_on_two_threads(&mut self, base: &Base, runs: &[Run<'_>]) -> Result<(), Failure> {
+        let spare = Mutex::new(std::mem::take(&mut self.spare));
+        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let (done, buffers) = sync_channel(RUNS_AHEAD);
+        let reading = || {
+            let done = done;
+            for run in runs {
+                let buffer = spare().pop().unwrap_or_default();
+                let read = base.read(run, buffer);
+                let is_last = read.is_err();
+                // Nobody listens any more when writing failed.
+                if done.send(read).is_err() || is_last {
+                    break;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("pn-copy".into());
+            thread.spawn_scoped(scope, reading).map_err(|error| {
+                Failure::new(
+                    FailureCode::System,
+                    format!("cannot start a thread: {error}"),
+                )
+            })?;
+            for (run, buffer) in runs.iter().zip(buffers) {
+                let buffer = buffer?;
+                self.put(run, &buffer)?;
+                spare().push(buffer);
+            }
+            Ok::<_, Failure>(())
+        })?;
+        self.spare.append(&mut spare());
+        Ok(())
     }
 
-    fn put_buffer(&mut self, run: &[Chunk]) -> Result<(), Failure> {
-        write_all(&self.file, &self.buffer, self.offset)?;
-        for chunk in run {
+    fn put(&mut self, run: &Run<'_>, buffer: &[u8]) -> Result<(), Failure> {
+        write_all(&self.file, buffer, self.offset)?;
+        for chunk in run.chunks {
             self.advance(chunk.id, chunk.bytes);
         }
         Ok(())
@@ -207,6 +271,7 @@ impl<F: AsFd> Written<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::noise;
 
     #[test]
     fn a_file_of_too_many_chunks_is_refused_before_they_are_made() {
@@ -227,5 +292,66 @@ mod tests {
             assert_eq!(written.chunks(), 5);
         }
         written.steps(None, &[Step::Hole(1); 3], &[], 8).unwrap();
+    }
+
+    /// An old content of so many MiB with a hole in it, and the steps that copy all of it.
+    fn base(mib: u64) -> (Base, Vec<Step>) {
+        let file = tempfile::tempfile().unwrap();
+        let bytes = noise(5, 1 << 20);
+        for at in (0..mib).filter(|at| *at != 1) {
+            write_all(&file, &bytes[at as usize..], at << 20).unwrap();
+        }
+        file.set_len(mib << 20).unwrap();
+        let mut cutter = crate::chunk::Cutter::new(&file, mib << 20, true);
+        let mut recipe = Recipe::default();
+        while let Some((chunk, _)) = cutter.next_chunk().unwrap() {
+            recipe.chunks.push(chunk);
+        }
+        let count = recipe.chunks.len() as u32;
+        let copied = vec![Step::Copy { first: 0, count }];
+        (Base::new(file.into(), recipe), copied)
+    }
+
+    #[test]
+    fn what_is_copied_is_the_same_on_one_thread_and_on_two() {
+        for mib in [3, 9] {
+            let (base, steps) = base(mib);
+            let content = base.recipe.content_id();
+            let mut written = Written::new(tempfile::tempfile().unwrap());
+            // A second time with the buffers of the first.
+            for _ in 0..2 {
+                written.offset = 0;
+                written.chunks.clear();
+                written.steps(Some(&base), &steps, &[], 1 << 20).unwrap();
+            }
+            let (file, recipe, bytes) = written.end(content).unwrap();
+            assert_eq!(recipe.as_ref(), Some(&base.recipe));
+            let read = |file| {
+                let mut found = Vec::new();
+                crate::fs::read_exactly(file, 0, bytes as usize, &mut found).unwrap();
+                found
+            };
+            assert_eq!(bytes, mib << 20);
+            assert!(read(file.as_fd()) == read(base.file.as_fd()));
+        }
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_made_says_why() {
+        for mib in [3, 9] {
+            let (base, steps) = base(mib);
+            let full = std::fs::File::options().write(true).open("/dev/full");
+            let mut written = Written::new(full.unwrap());
+            let failure = written.steps(Some(&base), &steps, &[], 1 << 20);
+            assert_eq!(failure.unwrap_err().code, FailureCode::Space);
+            write_all(&base.file, b"other", (mib << 20) - 100).unwrap();
+            let mut written = Written::new(tempfile::tempfile().unwrap());
+            let failure = written.steps(Some(&base), &steps, &[], 1 << 20);
+            assert_eq!(failure.unwrap_err().code, FailureCode::Base);
+            let short = (mib << 20) - 50_000;
+            rustix::fs::ftruncate(&base.file, short).unwrap();
+            let failure = written.steps(Some(&base), &steps, &[], 1 << 20);
+            assert_eq!(failure.unwrap_err().code, FailureCode::Base);
+        }
     }
 }

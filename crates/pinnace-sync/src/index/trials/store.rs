@@ -75,6 +75,11 @@ fn a_checkpoint_is_wanted_when_the_log_is_long() {
     }
     store.append(&changes).unwrap();
     assert!(store.wants_checkpoint());
+    for _ in 0..4 {
+        assert!(!store.needs_checkpoint());
+        store.append(&changes).unwrap();
+    }
+    assert!(store.needs_checkpoint());
     let (marks, removals) = (Marks::default(), Removals::new());
     store.checkpoint(&mut index, &marks, &removals).unwrap();
     assert!(!store.wants_checkpoint());

@@ -6,7 +6,7 @@
 use std::os::fd::AsFd;
 
 use pinnace_proto::sync::TrashItem;
-use rustix::fs::RenameFlags;
+use rustix::fs::{Mode, OFlags, RenameFlags, openat};
 use rustix::io::Errno;
 
 use super::Commit;
@@ -20,6 +20,11 @@ use crate::server::recover::shown;
 use crate::server::stage::stage_name;
 use crate::server::staged::{Failure, FailureCode, New, StagedDir};
 use crate::server::trash::remove_all;
+
+/// Bytes of a file from which on freeing them takes milliseconds.
+const SLOW_TO_FREE_BYTES: u64 = 16 << 20;
+/// Replaced files that are held at once.
+const HELD_MAX: usize = 64;
 
 impl Commit<'_, '_> {
     /// Moves what is in the stage to its place.
@@ -65,6 +70,7 @@ impl Commit<'_, '_> {
         let staged = (self.of.share.stage.as_fd(), staged.as_bytes());
         let may_replace = old.is_some_and(|old| old.meta.kind != Kind::Directory);
         if may_replace && kind != Kind::Directory {
+            self.hold_large(dir, name, old);
             match lift::rename(staged, (self.fd(dir)?.as_fd(), name), RenameFlags::empty()) {
                 Ok(()) => {
                     if let Some(old) = old.filter(|old| old.is_linked) {
@@ -89,6 +95,21 @@ impl Commit<'_, '_> {
         self.discard(dir, parent, name)?;
         lift::rename(staged, (self.fd(dir)?.as_fd(), name), flags)?;
         Ok(())
+    }
+
+    /// Keeps a large file that is about to give way from being freed in the rename that replaces it.
+    fn hold_large(&mut self, dir: usize, name: &[u8], old: Option<Row>) {
+        let is_large = old.is_some_and(|old| old.meta.size >= SLOW_TO_FREE_BYTES);
+        if !is_large || self.outcome.replaced.len() >= HELD_MAX {
+            return;
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = self
+            .fd(dir)
+            .map(|dir| openat(dir, name, flags, Mode::empty()));
+        if let Ok(Ok(held)) = held {
+            self.outcome.replaced.push(held);
+        }
     }
 
     /// Moves what is at a place to the trash, whether it is known or not.
