@@ -2,23 +2,22 @@
 //!
 //! Left to others: what the session does.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pinnace_proto::DOCUMENT_VERSION;
 use pinnace_proto::sync::{Attach, Hello, Refused, Welcome};
 
 use super::ledger::Ledger;
+use super::outbox::Reach;
 use super::session::Ended;
 use super::{Connect, ConnectError, MirrorError, Settings};
 use crate::chunk::CHUNKING_VERSION;
-use crate::fs::{Root, place_of};
+use crate::fs::{Root, boot_text, place_of};
 use crate::ids::hex;
 use crate::index::{Change, Index, Marks, NodeId};
 use crate::server::Link;
 use crate::wire::{FrameError, FrameKind, WireError, read_frame, read_rows, write_frame};
 
-/// A server that answers this quickly is so near that compressing does not pay.
-const NEAR: Duration = Duration::from_millis(2);
 /// What a server may say before it answers for the first time.
 const EARLY_MAX: usize = 100;
 
@@ -123,14 +122,14 @@ pub(super) fn learn(link: &mut Link, ledger: &Ledger, welcome: &Welcome) -> Resu
     Ok(())
 }
 
-/// Whether the server answers quickly, and what it said before it did: a sync of earlier changes, a question.
-pub(super) fn is_near(link: &mut Link) -> Result<(bool, Frames), FrameError> {
+/// How far away the server is, and what it said before it answered: a sync of earlier changes, a question.
+pub(super) fn reach(link: &mut Link, welcome: &Welcome) -> Result<(Reach, Frames), FrameError> {
     let (began, mut early) = (Instant::now(), Vec::new());
     write_frame(&mut link.writer, FrameKind::Ping, &[])?;
     loop {
         let mut body = Vec::new();
         match read_frame(&mut link.reader, &mut body)? {
-            FrameKind::Pong => return Ok((began.elapsed() < NEAR, early)),
+            FrameKind::Pong => return Ok((Reach::of(is_here(welcome), began.elapsed()), early)),
             kind if early.len() < EARLY_MAX => early.push((kind, body)),
             _ => return Err(WireError::Value("an answer was expected").into()),
         }
@@ -151,6 +150,12 @@ pub(super) fn attach(connect: &dyn Connect, welcome: &Welcome) -> Result<Link, C
         is_final: false,
     })?;
     Ok(link)
+}
+
+/// Whether the server is on this host, as far as it says.
+fn is_here(welcome: &Welcome) -> bool {
+    let place = welcome.place.as_ref();
+    place.is_some_and(|place| !place.boot.is_empty() && place.boot == boot_text())
 }
 
 /// Refuses a source that holds the share, or lies in the folder of the server's data: what is mirrored would be mirrored

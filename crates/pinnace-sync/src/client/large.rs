@@ -23,6 +23,8 @@ use crate::wire::{FrameKind, Piece, Step};
 
 /// Bytes of one piece.
 const PIECE_BYTES: usize = 256 << 10;
+/// The same on a slow link: larger pieces compress better.
+const SLOW_PIECE_BYTES: usize = 4 << 20;
 /// Steps of one piece.
 const PIECE_STEPS: usize = 4096;
 /// Bytes of the file after which a piece goes out though little in it is new, so that the server copies while the rest is read.
@@ -253,7 +255,11 @@ impl<'a> Stream<'a> {
             self.new.extend_from_slice(bytes);
         }
         self.covered += u64::from(chunk.bytes);
-        let is_full = self.new.len() >= PIECE_BYTES || self.steps.len() >= PIECE_STEPS;
+        let most = match self.mirror.outbox.is_slow() {
+            true => SLOW_PIECE_BYTES,
+            false => PIECE_BYTES,
+        };
+        let is_full = self.new.len() >= most || self.steps.len() >= PIECE_STEPS;
         if is_full || (self.covered >= PIECE_COVERS && self.differs()) {
             self.send();
         }

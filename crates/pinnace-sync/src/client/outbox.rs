@@ -31,6 +31,51 @@ const SLOW_LINKS: [(f64, i32); 2] = [(15e6, 9), (30e6, 6)];
 /// So many bytes, more than sockets hold, are sent before the link is judged, and it is judged by about as many.
 const JUDGED_BYTES: f64 = 16e6;
 
+/// An answer within this time comes from the same host or the same room.
+const NEAR: Duration = Duration::from_millis(2);
+/// An answer that takes longer comes from far away, where links are slow more often than not.
+const FAR: Duration = Duration::from_millis(10);
+
+/// How far away the server is, from which follows what is assumed of the link until it can be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// On this host, where compressing never pays.
+    Here,
+    Near,
+    Away,
+    Far,
+}
+
+impl Reach {
+    /// By whether the server is on this host, and how long it takes to answer.
+    pub(super) fn of(is_here: bool, answer: Duration) -> Self {
+        match answer {
+            // A link that is long on purpose may begin and end on one host.
+            _ if answer < NEAR && is_here => Self::Here,
+            _ if answer < NEAR => Self::Near,
+            _ if answer < FAR => Self::Away,
+            _ => Self::Far,
+        }
+    }
+
+    fn level(self) -> i32 {
+        match self {
+            Self::Here | Self::Near => STORED,
+            Self::Away => 1,
+            Self::Far => level_for(0.0),
+        }
+    }
+}
+
+/// The level that pays for a link that takes so many bytes a second.
+fn level_for(bytes_per_s: f64) -> i32 {
+    if bytes_per_s > FAST_LINK {
+        return STORED;
+    }
+    let slow = SLOW_LINKS.iter().find(|(below, _)| bytes_per_s < *below);
+    slow.map_or(1, |(_, level)| *level)
+}
+
 /// Writes frames.
 pub(super) struct Outbox {
     control: Mutex<Box<dyn Write + Send>>,
@@ -39,8 +84,7 @@ pub(super) struct Outbox {
     level: AtomicI32,
     pace: Mutex<Pace>,
     sent_bytes: AtomicU64,
-    /// Whether the other end is so near that compressing never pays.
-    is_near: bool,
+    reach: Reach,
 }
 
 impl Outbox {
@@ -48,16 +92,16 @@ impl Outbox {
         control: Box<dyn Write + Send>,
         bulk: Box<dyn Write + Send>,
         bandwidth: Option<u64>,
-        is_near: bool,
+        reach: Reach,
     ) -> Self {
         Self {
             control: Mutex::new(control),
             bulk: Mutex::new(bulk),
             limit: bandwidth.map(|bytes_per_s| Mutex::new(Limit::new(bytes_per_s))),
-            level: AtomicI32::new(if is_near { STORED } else { 1 }),
+            level: AtomicI32::new(reach.level()),
             pace: Mutex::default(),
             sent_bytes: AtomicU64::new(0),
-            is_near,
+            reach,
         }
     }
 
@@ -67,9 +111,10 @@ impl Outbox {
         (level != STORED).then_some(level)
     }
 
-    /// Whether the link is so slow that every byte counts.
+    /// Whether the link is so slow that every byte counts. Where the bandwidth is bounded frames stay small: one goes
+    /// out as a whole.
     pub(super) fn is_slow(&self) -> bool {
-        self.level.load(Ordering::Relaxed) > 1
+        self.level.load(Ordering::Relaxed) > 1 && self.limit.is_none()
     }
 
     pub(super) fn sent_bytes(&self) -> u64 {
@@ -93,7 +138,7 @@ impl Outbox {
         write_frame(&mut *writer, kind, parts)?;
         drop(writer);
         self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if way == Way::Bulk && !self.is_near {
+        if way == Way::Bulk && self.reach != Reach::Here {
             let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(level) = pace.judge(bytes, began.elapsed()) {
                 self.level.store(level, Ordering::Relaxed);
@@ -120,11 +165,7 @@ impl Pace {
         }
         let bytes_per_s = self.bytes / self.seconds.max(1e-6);
         (self.bytes, self.seconds) = (self.bytes / 2.0, self.seconds / 2.0);
-        if bytes_per_s > FAST_LINK {
-            return Some(STORED);
-        }
-        let slow = SLOW_LINKS.iter().find(|(below, _)| bytes_per_s < *below);
-        Some(slow.map_or(1, |(_, level)| *level))
+        Some(level_for(bytes_per_s))
     }
 }
 
@@ -241,6 +282,17 @@ mod tests {
             assert!(levels.len() > 8, "{levels:?}");
             assert!(levels.iter().all(|own| *own == level), "{levels:?}");
         }
+    }
+
+    #[test]
+    fn what_is_assumed_of_a_link_follows_from_how_far_it_goes() {
+        let level = |is_here, ms| Reach::of(is_here, Duration::from_millis(ms)).level();
+        let levels = [1, 5, 100].map(|ms| level(false, ms));
+        assert_eq!(levels, [STORED, 1, 9]);
+        let levels = [1, 5, 100].map(|ms| level(true, ms));
+        assert_eq!(levels, [STORED, 1, 9]);
+        let ways = [true, false].map(|is_here| Reach::of(is_here, Duration::from_millis(1)));
+        assert_eq!(ways, [Reach::Here, Reach::Near]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::wire::{DirRef, Facts, FrameKind, Op, PackBuilder, Place, Step};
 /// Bytes of a pack from which on it is sent.
 const PACK_BYTES: usize = 1 << 20;
 /// The same on a slow link: larger packs compress better, and it takes a while until they are through anyway.
-const SLOW_PACK_BYTES: usize = 5 << 19;
+const SLOW_PACK_BYTES: usize = 8 << 20;
 /// Changes of a pack from which on it is sent.
 const PACK_OPS: usize = 1024;
 /// Packs that are larger go out on the bulk connection.

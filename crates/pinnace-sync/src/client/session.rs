@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pinnace_proto::sync::{ClientState, Durability, Phase, Refused};
 
-use super::greeting::{attach, check_apart, greet, hello, is_near, learn, unbegun, unhex};
+use super::greeting::{attach, check_apart, greet, hello, learn, reach, unbegun, unhex};
 use super::guard::{Guard, identity};
 use super::ledger::{Ledger, Over, When, doubted};
 use super::outbox::{Outbox, Way};
@@ -185,7 +185,7 @@ fn run(
     let ledger = Arc::new(Ledger::new(index, store, marks, known));
     stop.set(&ledger);
     let learned = learn(&mut link, &ledger, &welcome);
-    let (is_near, early) = match learned.and_then(|()| is_near(&mut link)) {
+    let (reach, early) = match learned.and_then(|()| reach(&mut link, &welcome)) {
         Ok(known) => known,
         Err(error) => return unbegun(&error),
     };
@@ -207,7 +207,7 @@ fn run(
         root,
         device: stat.st_dev,
         filter: Filter::new(&settings.excludes)?,
-        outbox: Outbox::new(link.writer, bulk_writer, settings.bandwidth, is_near),
+        outbox: Outbox::new(link.writer, bulk_writer, settings.bandwidth, reach),
         ledger,
         window_bytes: welcome.window_bytes,
         threads: std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8)),

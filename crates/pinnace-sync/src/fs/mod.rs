@@ -8,5 +8,5 @@ mod place;
 mod root;
 
 pub use attrs::{Attrs, digest_of as attrs_digest};
-pub use place::{boot_id, place_of};
+pub use place::{boot_id, boot_text, place_of};
 pub use root::{Root, open_file, read_exactly, stat_at, stat_of};

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 const ABOVE_MAX: usize = 4096;
 
 /// Identifies the time since this machine was started; empty where the system does not tell.
-fn boot_text() -> String {
+pub fn boot_text() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }

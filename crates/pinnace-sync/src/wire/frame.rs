@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use super::WireError;
 
 /// Bytes of a body: a pack with its head, or a piece of a large file.
-pub const FRAME_BYTES_MAX: usize = 4 << 20;
+pub const FRAME_BYTES_MAX: usize = 10 << 20;
 
 const HEAD_BYTES: usize = 5;
 
@@ -112,7 +112,7 @@ pub fn read_frame(from: &mut impl Read, body: &mut Vec<u8>) -> Result<FrameKind,
         .find(|known| **known as u8 == kind)
         .ok_or(WireError::Value("a frame of an unknown kind"))?;
     if bytes > FRAME_BYTES_MAX {
-        return Err(WireError::Value("a frame is longer than 4 MiB").into());
+        return Err(WireError::Value("a frame is longer than 10 MiB").into());
     }
     body.clear();
     // What is announced is allocated only as it arrives, up to the limit.
@@ -184,7 +184,7 @@ mod tests {
         for (bytes, expected) in [
             (&cut[..], "failed to fill whole buffer"),
             (&cut[..3], "failed to fill whole buffer"),
-            (&long, "longer than 4 MiB"),
+            (&long, "longer than 10 MiB"),
             (&[0, 0, 0, 0, 99], "unknown kind"),
         ] {
             let mut from = bytes;

@@ -18,7 +18,7 @@ use super::{FRAME_BYTES_MAX, WireError};
 use crate::path;
 
 /// Bytes of a pack's changes and bodies, before compression.
-pub const PACK_BYTES_MAX: usize = 3 << 20;
+pub const PACK_BYTES_MAX: usize = 9 << 20;
 /// Changes of one pack.
 pub const PACK_OPS_MAX: usize = 16 << 10;
 /// Chunks of the files of one pack; whoever cuts by the rules has some hundreds.
@@ -75,7 +75,7 @@ impl OpenedPack {
         let (ops_bytes, bodies_bytes) = (reader.u32()? as usize, reader.u32()? as usize);
         let bytes = ops_bytes.saturating_add(bodies_bytes);
         if bytes > PACK_BYTES_MAX {
-            return Err(WireError::Value("a pack is longer than 3 MiB"));
+            return Err(WireError::Value("a pack is longer than 9 MiB"));
         }
         let (bytes, begin) = match codec {
             STORED if reader.left() == bytes => (body, HEAD_BYTES),

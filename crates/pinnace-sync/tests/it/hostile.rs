@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 
 use pinnace_sync::chunk::content_of;
 use pinnace_sync::server::FailureCode;
-use pinnace_sync::wire::{FrameKind, head, write_frame};
+use pinnace_sync::wire::{FRAME_BYTES_MAX, FrameKind, head, write_frame};
 
 use crate::hand::{
     Answer, Client, answer, at, bytes, dir, exchange, facts, file, hello, link, meta, mkdir,
@@ -331,10 +331,10 @@ fn frames_that_are_none_end_the_session() {
             let _ = client.stream.write_all(&bytes);
         }
     };
-    let long = head(FrameKind::Pack, (4 << 20) + 1).to_vec();
+    let long = head(FrameKind::Pack, FRAME_BYTES_MAX + 1).to_vec();
     let endless = [&u32::MAX.to_le_bytes()[..], &[3]].concat();
     for (what, bytes) in [
-        ("a frame of more than 4 MiB", long),
+        ("a frame of more than 10 MiB", long),
         ("a frame of 4 GiB", endless),
         ("an unknown kind of frame", vec![0, 0, 0, 0, 99]),
         ("a kind of the server's", head(FrameKind::Rows, 0).to_vec()),
