@@ -88,6 +88,8 @@ const PLAIN: &[&str] = &[];
 const FSYNC: &[&str] = &["--fsync"];
 const WHOLE: &[&str] = &["--whole-file"];
 const FUZZY: &[&str] = &["--fuzzy", "--delete-after"];
+/// Blocks as long as those of a tar.
+const FINE: &[&str] = &["--block-size=512"];
 const PACKED: &[&str] = &["--compress", "--zc=zstd", "--zl=1"];
 /// What is fastest on a slow line.
 const PACKED_MORE: &[&str] = &["--compress", "--zc=zstd", "--zl=6"];
@@ -140,7 +142,7 @@ fn all() -> Vec<Case> {
     once("checkout", Change::CheckedOut, "none", &[PLAIN, WHOLE]);
     once("insert/none", Change::Inserted, "none", &[PLAIN]);
     once("insert/batch", Change::Inserted, "batch", &[FSYNC]);
-    once("tar", Change::Tar, "none", &[PLAIN]);
+    once("tar", Change::Tar, "none", &[PLAIN, FINE]);
     once("rename-file", Change::FileRenamed, "none", &[PLAIN, FUZZY]);
     once("rename-dir", Change::DirectoryRenamed, "none", &[PLAIN]);
     once(
