@@ -17,8 +17,8 @@ use crate::wire::Step;
 
 /// Bytes of an old content that are read and written at once.
 const RUN_BYTES: u64 = 1 << 20;
-/// Stretches from which on a second thread pays.
-const RUNS_ALONE_MAX: usize = 4;
+/// Bytes from which on a second thread pays.
+const TWO_THREADS_BYTES: u64 = 4 << 20;
 /// Stretches that are read before they are written.
 const RUNS_AHEAD: usize = 2;
 
@@ -75,31 +75,14 @@ impl Base {
         }
     }
 
-    /// Chunks that follow each other, in stretches that are read and written at once.
-    fn runs(&self, first: usize, count: usize) -> Result<Vec<Run<'_>>, Failure> {
+    /// Chunks that follow each other.
+    fn chunks(&self, first: usize, count: usize) -> Result<Runs<'_>, Failure> {
         let chunks = self.recipe.chunks.get(first..first + count);
         let outside = || Failure::new(FailureCode::Base, "chunks the old content does not have");
-        let mut rest = chunks.ok_or_else(outside)?;
-        let mut from = self.offsets.get(first).copied().unwrap_or_default();
-        let mut runs = Vec::new();
-        while let Some(chunk) = rest.first() {
-            let mut bytes = 0;
-            let run = rest.iter().take_while(|chunk| {
-                bytes += u64::from(chunk.bytes);
-                bytes <= RUN_BYTES && chunk.id != ChunkId::HOLE
-            });
-            let (chunks, after) = rest.split_at(run.count().max(1));
-            rest = after;
-            let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
-            let is_hole = chunk.id == ChunkId::HOLE;
-            runs.push(Run {
-                chunks,
-                from,
-                bytes: if is_hole { 0 } else { bytes as usize },
-            });
-            from += bytes;
-        }
-        Ok(runs)
+        Ok(Runs {
+            rest: chunks.ok_or_else(outside)?,
+            from: self.offsets.get(first).copied().unwrap_or_default(),
+        })
     }
 
     /// Reads a stretch into this buffer and verifies it.
@@ -119,6 +102,34 @@ impl Base {
             let detail = "the file on the server is not what was mirrored there";
             Err(Failure::new(FailureCode::Base, detail))
         }
+    }
+}
+
+/// Chunks of an old content in stretches, which may be as many as the chunks.
+struct Runs<'a> {
+    rest: &'a [Chunk],
+    from: u64,
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    fn next(&mut self) -> Option<Run<'a>> {
+        let is_hole = self.rest.first()?.id == ChunkId::HOLE;
+        let mut bytes = 0;
+        let run = self.rest.iter().take_while(|chunk| {
+            bytes += u64::from(chunk.bytes);
+            bytes <= RUN_BYTES && chunk.id != ChunkId::HOLE
+        });
+        let (chunks, after) = self.rest.split_at(run.count().max(1));
+        let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        let from = self.from;
+        (self.rest, self.from) = (after, from + bytes);
+        Some(Run {
+            chunks,
+            from,
+            bytes: if is_hole { 0 } else { bytes as usize },
+        })
     }
 }
 
@@ -198,20 +209,21 @@ impl<F: AsFd> Written<F> {
     }
 
     fn copy(&mut self, base: &Base, first: usize, count: usize) -> Result<(), Failure> {
-        let runs = base.runs(first, count)?;
-        if runs.len() >= RUNS_ALONE_MAX {
-            return self.copy_on_two_threads(base, &runs);
+        let runs = base.chunks(first, count)?;
+        let bytes = runs.rest.iter().map(|chunk| u64::from(chunk.bytes));
+        if bytes.sum::<u64>() >= TWO_THREADS_BYTES {
+            return self.copy_on_two_threads(base, runs);
         }
-        for run in &runs {
-            let buffer = base.read(run, self.spare.pop().unwrap_or_default())?;
-            self.put(run, &buffer)?;
+        for run in runs {
+            let buffer = base.read(&run, self.spare.pop().unwrap_or_default())?;
+            self.put(&run, &buffer)?;
             self.spare.push(buffer);
         }
         Ok(())
     }
 
     /// Reads and verifies on a thread of its own, which takes about as long as writing.
-    fn copy_on_two_threads(&mut self, base: &Base, runs: &[Run<'_>]) -> Result<(), Failure> {
+    fn copy_on_two_threads(&mut self, base: &Base, runs: Runs<'_>) -> Result<(), Failure> {
         let spare = Mutex::new(std::mem::take(&mut self.spare));
         let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
         let (done, buffers) = sync_channel(RUNS_AHEAD);
@@ -219,7 +231,7 @@ impl<F: AsFd> Written<F> {
             let done = done;
             for run in runs {
                 let buffer = spare().pop().unwrap_or_default();
-                let read = base.read(run, buffer);
+                let read = base.read(&run, buffer).map(|buffer| (run, buffer));
                 let is_last = read.is_err();
                 // Nobody listens any more when writing failed.
                 if done.send(read).is_err() || is_last {
@@ -235,9 +247,9 @@ impl<F: AsFd> Written<F> {
                     format!("cannot start a thread: {error}"),
                 )
             })?;
-            for (run, buffer) in runs.iter().zip(buffers) {
-                let buffer = buffer?;
-                self.put(run, &buffer)?;
+            for read in buffers {
+                let (run, buffer) = read?;
+                self.put(&run, &buffer)?;
                 spare().push(buffer);
             }
             Ok::<_, Failure>(())
