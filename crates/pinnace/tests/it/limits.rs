@@ -45,13 +45,24 @@ fn the_nats_door_keeps_what_it_was_told() {
             .unwrap()
             .len()
     };
-    check("connections", 3, "PONG", &too_many, |count| {
+    let last_of = |count: usize| {
         crate::support::wait_for("the others to go", || open() == 0);
         let mut all: Vec<Raw> = (0..count).map(|_| server.nats()).collect();
         let last = all.last_mut().unwrap();
         // One that is refused is told so without asking, and may be gone when it asks.
         let _ = last.try_send("PING\r\n");
         last.line()
+    };
+    check("connections", 3, "PONG", &too_many, |count| {
+        let mut answer = last_of(count);
+        // Who has left the list is counted for a moment longer.
+        crate::support::wait_for("room for three", || {
+            if count <= 3 && answer == too_many {
+                answer = last_of(count);
+            }
+            count > 3 || answer == "PONG"
+        });
+        answer
     });
 }
 
