@@ -6,8 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use pinnace_sync::fs::Attrs;
 use pinnace_sync::wire::{
-    FrameError, OpenedPack, PACK_BYTES_MAX, Pack, PackBuilder, PackDir, Piece, RowsBuilder,
-    read_frame, read_rows, write_frame,
+    Detail, FrameError, OpenedPack, PACK_BYTES_MAX, Pack, PackBuilder, PackDir, Piece, RowsBuilder,
+    read_frame, read_parts, read_rows, write_frame, write_parts,
 };
 
 /// Frames behind each other, which are as they were when they are written again.
@@ -71,6 +71,18 @@ fn piece(bytes: &[u8]) {
     assert_eq!((again.steps, again.bytes), (piece.steps, piece.bytes));
 }
 
+fn detail(bytes: &[u8]) {
+    if let Ok(detail) = Detail::read(bytes) {
+        assert_eq!(Detail::read(&detail.write()), Ok(detail));
+    }
+    if let Ok((stream, parts)) = read_parts(bytes) {
+        assert_eq!(
+            read_parts(&write_parts(stream, &parts)),
+            Ok((stream, parts))
+        );
+    }
+}
+
 fn rows(bytes: &[u8]) {
     let read = |bytes: &[u8]| {
         let mut rows = Vec::new();
@@ -99,6 +111,7 @@ fuzz_target!(|bytes: &[u8]| {
         b'f' => frames(bytes),
         b'p' => pack(bytes),
         b'l' => piece(bytes),
+        b'd' => detail(bytes),
         b'r' => rows(bytes),
         b'a' => attrs(bytes),
         _ => {}

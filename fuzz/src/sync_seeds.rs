@@ -4,11 +4,12 @@
 
 use std::fs;
 
-use pinnace_sync::chunk::{Chunk, ChunkId, Recipe, content_of};
+use pinnace_sync::chunk::{Chunk, ChunkId, Recipe, content_of, parts};
 use pinnace_sync::fs::Attrs;
 use pinnace_sync::index::{Change, Index, Marks, Removals, Row, Store};
 use pinnace_sync::wire::{
-    Facts, FrameKind, Op, PackBuilder, Piece, Place, RowFacts, RowsBuilder, Step, write_frame,
+    Detail, Facts, FrameKind, Op, PackBuilder, Piece, Place, RowFacts, RowsBuilder, Step,
+    write_frame, write_parts,
 };
 use pinnace_sync::{ContentId, Kind, Meta, Stamp};
 
@@ -100,6 +101,15 @@ const STEPS: [Step; 3] = [
     Step::Hole(70_000),
 ];
 
+const PARTED: [Step; 3] = [
+    Step::Part {
+        from: 1 << 33,
+        bytes: 700,
+    },
+    Step::NewPart(100),
+    Step::Parted,
+];
+
 /// Messages of a mirror's session, each behind the letter that chooses it.
 pub(crate) fn messages() -> Vec<Vec<u8>> {
     let mut frames = vec![b'f'];
@@ -114,12 +124,21 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         let piece = Piece {
             stream: 5,
             begin,
-            steps: vec![STEPS[0], Step::New(300), STEPS[2]],
+            steps: vec![STEPS[0], Step::New(200), PARTED[0], PARTED[1], PARTED[2]],
             bytes: new[..].into(),
         };
         let (head, bytes) = piece.parts(level);
         [b"l", &head[..], &bytes].concat()
     };
+    let detail = |begin| {
+        let detail = Detail {
+            stream: 5,
+            begin,
+            ranges: vec![(0, 2), (9, 1)],
+        };
+        [b"d", &detail.write()[..]].concat()
+    };
+    let parts: Vec<_> = parts(&[b'n'; 9_000]).collect();
     let mut rows = RowsBuilder::default();
     let facts = RowFacts {
         meta: Meta {
@@ -145,6 +164,9 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         piece(None, None),
         piece(Some(None), Some(1)),
         piece(Some(Some((b"a/b", ContentId([1; 32])))), None),
+        detail(None),
+        detail(Some((b"a/b", ContentId([1; 32])))),
+        [b"d", &write_parts(5, &parts)[..]].concat(),
         [b"r", &rows.take()[..]].concat(),
         [b"a", &attrs[..]].concat(),
     ]

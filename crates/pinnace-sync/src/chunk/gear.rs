@@ -22,6 +22,8 @@ pub enum Class {
     Fine,
     /// 32 to 256 KiB, 64 KiB on average: larger files.
     Coarse,
+    /// 512 bytes to 4 KiB, 1 KiB on average: the parts of a chunk, which no recipe has.
+    Part,
 }
 
 impl Class {
@@ -44,6 +46,7 @@ impl Class {
         match self {
             Self::Fine => 16 << 10,
             Self::Coarse => 64 << 10,
+            Self::Part => 1 << 10,
         }
     }
 
@@ -65,7 +68,7 @@ impl Class {
     }
 }
 
-const _: () = assert!(Class::Fine.min_bytes() >= WINDOW_BYTES);
+const _: () = assert!(Class::Part.min_bytes() >= WINDOW_BYTES);
 
 static GEAR: LazyLock<[u64; 256]> = LazyLock::new(|| {
     let context = blake3::Hasher::new_derive_key("pinnace gear v1");
@@ -286,7 +289,7 @@ pub(super) mod tests {
     #[test]
     fn chunks_are_as_long_as_they_are_meant_to_be() {
         let bytes = noise(9, 32 << 20);
-        for class in [Class::Fine, Class::Coarse] {
+        for class in [Class::Part, Class::Fine, Class::Coarse] {
             let found = cuts(class, &bytes);
             let average = bytes.len() / found.len();
             let expected = class.average_bytes();

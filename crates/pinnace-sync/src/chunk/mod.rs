@@ -7,12 +7,14 @@
 
 mod file;
 mod gear;
+mod parts;
 mod recipe;
 
 pub use file::{Cutter, content_of_file, recut};
 #[cfg(test)]
 pub(crate) use gear::tests::noise;
 pub use gear::{Chunker, Class};
+pub use parts::{Part, PartId, parts};
 pub use recipe::{BadRecipe, Chunk, ChunkId, Recipe};
 
 use crate::meta::ContentId;

@@ -4,9 +4,8 @@
 //! files and what stands around (`content`).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
@@ -14,12 +13,13 @@ use super::compare::Seen;
 use super::content::is_racy;
 use super::outbox::Way;
 use super::packer::{Packer, VERSIONS_LEVEL};
+use super::parts::{Answers, Finder, Parted, Question};
 use super::{Mirror, Skip, held};
 use crate::chunk::{Chunk, ChunkId, Class, Cutter, Recipe, WHOLE_BYTES_MAX};
 use crate::fs::{Attrs, attrs_digest, open_file};
 use crate::index::Row;
 use crate::meta::ContentId;
-use crate::wire::{FrameKind, Piece, Step};
+use crate::wire::{Detail, FrameKind, Piece, Step};
 
 /// Bytes of one piece.
 const PIECE_BYTES: usize = 256 << 10;
@@ -29,6 +29,9 @@ const SLOW_PIECE_BYTES: usize = 4 << 20;
 const PIECE_STEPS: usize = 4096;
 /// Bytes of the file after which a piece goes out though little in it is new, so that the server copies while the rest is read.
 const PIECE_COVERS: u64 = 8 << 20;
+
+/// Pieces of a file that wait for an answer at most.
+const WAITING_MAX: usize = 4;
 
 /// A content that the server has, and the chunks of it by their ids.
 pub(super) struct Base {
@@ -89,10 +92,6 @@ impl Mirror<'_> {
     /// Whether the server has a large file of this size, of which this may be a copy.
     fn has_size(&self, size: u64) -> bool {
         !held(&self.sizes).insert(size)
-    }
-
-    fn next_stream(&self) -> u64 {
-        self.streams.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A content that the server has and of which this one may be made.
@@ -167,7 +166,7 @@ impl Mirror<'_> {
         let is_sent = !self.has_content(packer, seen, row, (&now, &attrs, content));
         if is_sent {
             // The last piece goes out even when it is the first and nothing in it is new: a copy is made of it.
-            stream.send();
+            stream.end();
             packer.send();
             packer.streamed(
                 &seen.at,
@@ -220,6 +219,16 @@ struct Stream<'a> {
     /// Bytes of the file that the steps are about.
     covered: u64,
     recipe: Recipe,
+    finder: Option<(Finder, Answers<'a>)>,
+    /// Pieces that wait for the answer to a question, and those behind them.
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    steps: Vec<Step>,
+    new: Vec<u8>,
+    /// What was asked, if parts are to be looked for.
+    question: Option<Question>,
 }
 
 impl<'a> Stream<'a> {
@@ -229,12 +238,14 @@ impl<'a> Stream<'a> {
             base,
             class,
             next: Some(0),
-            number: mirror.next_stream(),
+            number: mirror.streams.next(),
             has_begun: false,
             steps: Vec::new(),
             new: Vec::new(),
             covered: 0,
             recipe: Recipe::default(),
+            finder: None,
+            waiting: VecDeque::new(),
         }
     }
 
@@ -270,23 +281,94 @@ impl<'a> Stream<'a> {
         self.has_begun || !matches!(self.steps[..], [Step::Copy { first: 0, .. }])
     }
 
+    /// Sends what there is, and all that waits.
+    fn end(&mut self) {
+        self.send();
+        while self.send_first(true) {}
+    }
+
+    /// Lets go what there is: at once, or when it is known which parts of it the server has.
     fn send(&mut self) {
+        let waiting = Waiting {
+            steps: std::mem::take(&mut self.steps),
+            new: std::mem::take(&mut self.new),
+            question: None,
+        };
+        self.covered = 0;
+        let question = self.ask(&waiting);
+        self.waiting.push_back(Waiting {
+            question,
+            ..waiting
+        });
+        while self.send_first(self.waiting.len() > WAITING_MAX) {}
+    }
+
+    /// Asks for the parts of the old chunks that were where these new ones are.
+    fn ask(&mut self, piece: &Waiting) -> Option<Question> {
+        let base = self.base.as_ref()?;
+        if self.mirror.settings.dry_run {
+            return None;
+        }
+        let (mirror, stream) = (self.mirror, self.number);
+        let begin = || (Finder::new(&base.recipe), Answers::new(mirror, stream));
+        let (finder, _) = self.finder.get_or_insert_with(begin);
+        let ranges = finder.question(&base.recipe, &piece.steps, piece.new.len())?;
+        if !ranges.is_empty() {
+            let begin = (base.path.as_slice(), base.content);
+            let begin = (!std::mem::replace(&mut self.has_begun, true)).then_some(begin);
+            let detail = Detail {
+                stream,
+                begin,
+                ranges,
+            };
+            mirror.send(Way::Bulk, FrameKind::Detail, &[&detail.write()]);
+            return Some(detail.ranges);
+        }
+        Some(ranges)
+    }
+
+    /// Sends the first piece that waits, if it need not wait any more or has waited long enough. Whether there was one.
+    fn send_first(&mut self, is_due: bool) -> bool {
+        let Some(piece) = self.waiting.front() else {
+            return false;
+        };
+        if let (Some(question), Some((finder, answers))) = (&piece.question, &mut self.finder) {
+            if !question.is_empty() {
+                let Some(parts) = answers.next(is_due) else {
+                    return false;
+                };
+                finder.learn(question, parts);
+            }
+            let Parted { steps, new } = finder.parted(&piece.steps, &piece.new);
+            self.send_piece(steps, &new);
+            self.waiting.pop_front();
+        } else if let Some(Waiting { steps, new, .. }) = self.waiting.pop_front() {
+            self.send_piece(steps, &new);
+            // Its memory is used again, where nothing has to wait.
+            if self.waiting.is_empty() && self.new.capacity() == 0 {
+                self.new = new;
+                self.new.clear();
+            }
+        }
+        true
+    }
+
+    fn send_piece(&mut self, steps: Vec<Step>, new: &[u8]) {
         let base = self.base.as_ref();
         let base = base.map(|base| (base.path.as_slice(), base.content));
+        let begin = (!std::mem::replace(&mut self.has_begun, true)).then_some(base);
+        if self.mirror.settings.dry_run {
+            return;
+        }
         let piece = Piece {
             stream: self.number,
-            begin: (!self.has_begun).then_some(base),
-            steps: std::mem::take(&mut self.steps),
-            bytes: Cow::Borrowed(&self.new),
+            begin,
+            steps,
+            bytes: Cow::Borrowed(new),
         };
-        if !self.mirror.settings.dry_run {
-            let version = self.base.as_ref().map(|_| VERSIONS_LEVEL);
-            let (head, bytes) = piece.parts(self.mirror.outbox.level().or(version));
-            self.mirror
-                .send(Way::Bulk, FrameKind::Piece, &[&head, &bytes]);
-        }
-        self.covered = 0;
-        self.new.clear();
-        self.has_begun = true;
+        let version = self.base.as_ref().map(|_| VERSIONS_LEVEL);
+        let (head, bytes) = piece.parts(self.mirror.outbox.level().or(version));
+        self.mirror
+            .send(Way::Bulk, FrameKind::Piece, &[&head, &bytes]);
     }
 }

@@ -12,7 +12,7 @@ use super::greeting::Frames;
 use super::ledger::{Over, When};
 use super::outbox::Way;
 use crate::server::{Failure, FailureCode};
-use crate::wire::{FrameKind, WireError, read_frame, read_rows};
+use crate::wire::{FrameKind, WireError, read_frame, read_parts, read_rows};
 
 /// How often something is said when there is nothing to say.
 const PING: Duration = Duration::from_secs(5);
@@ -81,6 +81,10 @@ impl Mirror<'_> {
                 let ask = serde_json::from_slice(body)
                     .map_err(|_| WireError::Value("a question does not fit its schema"))?;
                 self.ledger.asked(ask);
+            }
+            FrameKind::Parts => {
+                let (stream, parts) = read_parts(body)?;
+                self.streams.answered(stream, parts);
             }
             FrameKind::Pong => {}
             _ => return Err(WireError::Value("a frame that has no place here")),

@@ -19,6 +19,7 @@ mod lost;
 mod names;
 mod outbox;
 mod packer;
+mod parts;
 mod removing;
 mod rules;
 mod scan;
@@ -46,6 +47,7 @@ pub use guard::DeleteLimit;
 use guard::Guard;
 use ledger::{Ledger, Over};
 use outbox::{Outbox, Way};
+use parts::Streams;
 pub use session::mirror;
 use skip::Skip;
 pub use telling::{Gauge, Reading};
@@ -295,7 +297,7 @@ struct Mirror<'a> {
     claimed: Mutex<HashMap<u64, Vec<u8>>>,
     /// Names of such files that were compared since all was quiet.
     linked: Mutex<HashSet<Vec<u8>>>,
-    streams: AtomicU64,
+    streams: Streams,
     changes: AtomicU64,
 }
 

@@ -15,6 +15,7 @@ use super::greeting::{attach, check_apart, greet, hello, learn, reach, unbegun, 
 use super::guard::{Guard, identity};
 use super::ledger::{Ledger, Over, When, doubted};
 use super::outbox::{Outbox, Way};
+use super::parts::Streams;
 use super::scan::{Depth, Task};
 use super::{
     Connect, ConnectError, Mirror, MirrorError, Outcome, Settings, Skip, Stop, Tell, Told, held,
@@ -224,7 +225,7 @@ fn run(
         sizes: Mutex::new(sizes),
         claimed: Mutex::default(),
         linked: Mutex::default(),
-        streams: AtomicU64::new(1),
+        streams: Streams::default(),
         changes: AtomicU64::new(0),
     };
     tell.tell(&Told::Connected);

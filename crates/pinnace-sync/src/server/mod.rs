@@ -6,6 +6,7 @@
 //! Invariant: a peer's names go to the kernel one at a time, relative to a held directory. Left to others: transport and
 //! permissions; what a client should send.
 
+mod base;
 mod commit;
 mod desk;
 mod dress;

@@ -26,7 +26,8 @@ use super::stage::stage;
 use super::staged::{Staged, What};
 use super::stream::Streams;
 use crate::wire::{
-    FRAME_BYTES_MAX, FrameError, FrameKind, OpenedPack, Piece, WireError, read_frame, write_frame,
+    Detail, FRAME_BYTES_MAX, FrameError, FrameKind, OpenedPack, Piece, WireError, read_frame,
+    write_frame, write_parts,
 };
 
 /// Characters of what a client says is wrong.
@@ -234,11 +235,14 @@ impl Session {
                 }
                 (FrameKind::Piece, Way::Bulk) => {
                     let piece = Piece::read(&body)?;
-                    if piece.begin.is_some() {
-                        // Earlier ones may be done with as soon as their changes are staged.
-                        self.jobs.wait_while(|| self.streams.is_full());
-                    }
+                    self.make_room(piece.begin.is_some());
                     self.streams.piece(&self.share, &piece)?;
+                }
+                (FrameKind::Detail, Way::Bulk) => {
+                    let asked = Detail::read(&body)?;
+                    self.make_room(asked.begin.is_some());
+                    let parts = self.streams.parts(&self.share, &asked)?;
+                    self.send(FrameKind::Parts, &[&write_parts(asked.stream, &parts)])?;
                 }
                 (FrameKind::Ping, _) => {
                     self.send(FrameKind::Pong, &[])?;
@@ -263,6 +267,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Waits until another stream may begin, if one does: earlier ones may be done with as soon as their changes are
+    /// staged.
+    fn make_room(&self, begins: bool) {
+        if begins {
+            self.jobs.wait_while(|| self.streams.is_full());
+        }
     }
 
     fn note(&self, mut state: ClientState) {

@@ -18,11 +18,11 @@ use std::time::Instant;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::base::Base;
 use super::recover;
 use super::stage::{Numbers, stage_name};
 use super::staged::{Failure, FailureCode};
 use super::trash::{Trash, remove_all};
-use super::writing::Base;
 use crate::fs::Root;
 use crate::index::{Index, Marks, Store, StoreError};
 use crate::meta::{ContentId, Kind, of_stat};

@@ -11,13 +11,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::base::Base;
 use super::share::Share;
 use super::stage::stage_name;
 use super::staged::{Failure, FailureCode};
-use super::writing::{Base, Written, create};
-use crate::chunk::Recipe;
+use super::writing::{Written, create};
+use crate::chunk::{Part, Recipe};
 use crate::meta::{ContentId, Fingerprint};
-use crate::wire::{Piece, WireError};
+use crate::wire::{DETAIL_BYTES_MAX, Detail, Piece, WireError};
 
 /// Streams that a session may have at once: a client reads no more files at a time.
 const STREAMS_MAX: usize = 8;
@@ -61,6 +62,29 @@ impl Stream {
         })
     }
 
+    /// The parts of chunks of its old content; none once it has failed.
+    fn parts(&mut self, share: &Share, ranges: &[(u32, u32)]) -> Result<Vec<Part>, WireError> {
+        let mut parts = Vec::new();
+        let Ok((_, Some(base))) = &self.state else {
+            return Ok(parts);
+        };
+        let bytes = ranges.iter();
+        let bytes = bytes.map(|(first, count)| base.data_bytes(*first, *count));
+        let bytes: Option<u64> = bytes.sum();
+        if bytes.is_none_or(|bytes| bytes > DETAIL_BYTES_MAX) {
+            return Err(WireError::Value(
+                "a question about chunks that have no parts",
+            ));
+        }
+        let mut all = ranges.iter();
+        let read = all.try_for_each(|(first, count)| base.parts(*first, *count, &mut parts));
+        if let Err(failure) = read {
+            parts.clear();
+            self.fail(share, failure);
+        }
+        Ok(parts)
+    }
+
     /// Nothing of it is needed any more.
     fn fail(&mut self, share: &Share, failure: Failure) {
         self.state = Err(failure);
@@ -79,7 +103,7 @@ impl Streams {
     /// # Errors
     /// A piece that makes no sense at all, which ends the session.
     pub(super) fn piece(&self, share: &Share, piece: &Piece<'_>) -> Result<(), WireError> {
-        let Some((mut stream, chunks_left)) = self.take(share, piece)? else {
+        let Some((mut stream, chunks_left)) = self.take(share, piece.stream, piece.begin)? else {
             return Ok(());
         };
         if let Ok((written, base)) = &mut stream.state {
@@ -93,18 +117,41 @@ impl Streams {
         Ok(())
     }
 
-    /// The stream of a piece, and how many more chunks it may have; `None` if it is not there any more.
-    fn take(&self, share: &Share, piece: &Piece<'_>) -> Result<Option<(Stream, usize)>, WireError> {
+    /// The parts of a stream's old content that are asked for; none if there is no such stream or content.
+    ///
+    /// # Errors
+    /// A question that makes no sense, which ends the session.
+    pub(super) fn parts(&self, share: &Share, asked: &Detail<'_>) -> Result<Vec<Part>, WireError> {
+        let begin = asked.begin.map(Some);
+        let Some((mut stream, _)) = self.take(share, asked.stream, begin)? else {
+            return Ok(Vec::new());
+        };
+        let parts = stream.parts(share, &asked.ranges);
+        self.lock().streams.insert(asked.stream, stream);
+        parts
+    }
+
+    /// A stream by its name, which may begin now, and how many more chunks it may have; `None` if it is not there any
+    /// more.
+    fn take(
+        &self,
+        share: &Share,
+        name: u64,
+        begin: Option<Option<(&[u8], ContentId)>>,
+    ) -> Result<Option<(Stream, usize)>, WireError> {
         let mut held = self.lock();
         held.pieces += 1;
         let now = held.pieces;
-        let known = held.streams.remove(&piece.stream);
-        let mut stream = match (known, &piece.begin) {
-            (Some(stream), None) => stream,
+        if begin.is_some() && held.streams.contains_key(&name) {
+            return Err(WireError::Value("a stream begins once"));
+        }
+        let known = held.streams.remove(&name);
+        let mut stream = match (known, begin) {
+            (Some(stream), _) => stream,
             (None, Some(base)) => {
                 held.make_room(share);
                 let number = share.numbers.next();
-                let state = begin(share, number, base.as_ref());
+                let state = open(share, number, base);
                 let piece = now;
                 Stream {
                     number,
@@ -114,7 +161,6 @@ impl Streams {
             }
             // It gave way to another, which is told when its file is asked for.
             (None, None) => return Ok(None),
-            (Some(_), Some(_)) => return Err(WireError::Value("a stream begins once")),
         };
         stream.piece = now;
         let held_chunks: usize = held.streams.values().map(Stream::chunks).sum();
@@ -184,12 +230,12 @@ impl Held {
     }
 }
 
-fn begin(
+fn open(
     share: &Share,
     number: u64,
-    base: Option<&(&[u8], ContentId)>,
+    base: Option<(&[u8], ContentId)>,
 ) -> Result<(Written<OwnedFd>, Option<Base>), Failure> {
-    let base = base.map(|(path, content)| share.base(path, content));
+    let base = base.map(|(path, content)| share.base(path, &content));
     let base = base.transpose()?;
     let file = create(share.stage.as_fd(), stage_name(number).as_bytes(), 0o600)?;
     Ok((Written::new(file), base))

@@ -10,13 +10,12 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::base::{Base, Run, Runs};
 use super::staged::{Failure, FailureCode};
 use crate::chunk::{Chunk, ChunkId, Recipe};
 use crate::meta::ContentId;
 use crate::wire::Step;
 
-/// Bytes of an old content that are read and written at once.
-const RUN_BYTES: u64 = 1 << 20;
 /// Bytes from which on a second thread pays.
 const TWO_THREADS_BYTES: u64 = 4 << 20;
 /// Stretches that are read before they are written.
@@ -27,6 +26,10 @@ pub(super) fn wrong_content() -> Failure {
         FailureCode::Content,
         "the bytes that arrived are not those that were announced",
     )
+}
+
+fn no_base() -> Failure {
+    Failure::new(FailureCode::Base, "there is no old content")
 }
 
 /// Makes a file that nobody else has.
@@ -52,100 +55,13 @@ pub(super) fn write_all(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> R
     Ok(())
 }
 
-/// An old content that is there as it is known.
-pub(super) struct Base {
-    pub(super) file: OwnedFd,
-    pub(super) recipe: Recipe,
-    /// Where each chunk begins.
-    offsets: Vec<u64>,
-}
-
-impl Base {
-    pub(super) fn new(file: OwnedFd, recipe: Recipe) -> Self {
-        let mut offset = 0;
-        let offsets = recipe.chunks.iter().map(|chunk| {
-            offset += u64::from(chunk.bytes);
-            offset - u64::from(chunk.bytes)
-        });
-        let offsets = offsets.collect();
-        Self {
-            file,
-            recipe,
-            offsets,
-        }
-    }
-
-    /// Chunks that follow each other.
-    fn chunks(&self, first: usize, count: usize) -> Result<Runs<'_>, Failure> {
-        let chunks = self.recipe.chunks.get(first..first + count);
-        let outside = || Failure::new(FailureCode::Base, "chunks the old content does not have");
-        Ok(Runs {
-            rest: chunks.ok_or_else(outside)?,
-            from: self.offsets.get(first).copied().unwrap_or_default(),
-        })
-    }
-
-    /// Reads a stretch into this buffer and verifies it.
-    fn read(&self, run: &Run<'_>, mut buffer: Vec<u8>) -> Result<Vec<u8>, Failure> {
-        buffer.clear();
-        crate::fs::read_exactly(&self.file, run.from, run.bytes, &mut buffer)?;
-        let mut rest = &buffer[..];
-        let is_right = buffer.len() == run.bytes
-            && (run.chunks.iter().filter(|chunk| chunk.id != ChunkId::HOLE)).all(|chunk| {
-                let (bytes, after) = rest.split_at(chunk.bytes as usize);
-                rest = after;
-                ChunkId::of(bytes) == chunk.id
-            });
-        if is_right {
-            Ok(buffer)
-        } else {
-            let detail = "the file on the server is not what was mirrored there";
-            Err(Failure::new(FailureCode::Base, detail))
-        }
-    }
-}
-
-/// Chunks of an old content in stretches, which may be as many as the chunks.
-struct Runs<'a> {
-    rest: &'a [Chunk],
-    from: u64,
-}
-
-impl<'a> Iterator for Runs<'a> {
-    type Item = Run<'a>;
-
-    fn next(&mut self) -> Option<Run<'a>> {
-        let is_hole = self.rest.first()?.id == ChunkId::HOLE;
-        let mut bytes = 0;
-        let run = self.rest.iter().take_while(|chunk| {
-            bytes += u64::from(chunk.bytes);
-            bytes <= RUN_BYTES && chunk.id != ChunkId::HOLE
-        });
-        let (chunks, after) = self.rest.split_at(run.count().max(1));
-        let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
-        let from = self.from;
-        (self.rest, self.from) = (after, from + bytes);
-        Some(Run {
-            chunks,
-            from,
-            bytes: if is_hole { 0 } else { bytes as usize },
-        })
-    }
-}
-
-/// A stretch of an old content: a hole, or chunks without one.
-struct Run<'a> {
-    chunks: &'a [Chunk],
-    from: u64,
-    /// Bytes to read.
-    bytes: usize,
-}
-
 /// A file that is being written from steps.
 pub(super) struct Written<F> {
     file: F,
     offset: u64,
     chunks: Vec<Chunk>,
+    /// A chunk that is being put together.
+    parted: Vec<u8>,
     /// Buffers to copy with: to get the memory anew each time would cost as much as the copying.
     spare: Vec<Vec<u8>>,
 }
@@ -156,6 +72,7 @@ impl<F: AsFd> Written<F> {
             file,
             offset: 0,
             chunks: Vec::new(),
+            parted: Vec::new(),
             spare: Vec::new(),
         }
     }
@@ -176,7 +93,8 @@ impl<F: AsFd> Written<F> {
     ) -> Result<(), Failure> {
         let more = steps.iter().map(|step| match step {
             Step::Copy { count, .. } => u64::from(*count),
-            Step::New(_) | Step::Hole(_) => 1,
+            Step::New(_) | Step::Hole(_) | Step::Parted => 1,
+            Step::Part { .. } | Step::NewPart(_) => 0,
         });
         if self.chunks.len() as u64 + more.sum::<u64>() > chunks_max as u64 {
             let detail = format!("a file made of others has at most {chunks_max} chunks here");
@@ -195,8 +113,22 @@ impl<F: AsFd> Written<F> {
                     self.advance(ChunkId::HOLE, count);
                 }
                 Step::Copy { first, count } => {
-                    let no_base = || Failure::new(FailureCode::Base, "there is no old content");
-                    self.copy(base.ok_or_else(no_base)?, first as usize, count as usize)?;
+                    let base = base.ok_or_else(no_base)?;
+                    self.copy(base, first as usize, count as usize)?;
+                }
+                Step::Part { from, bytes } => {
+                    let base = base.ok_or_else(no_base)?;
+                    base.read_part(from, bytes, &mut self.parted)?;
+                }
+                Step::NewPart(count) => {
+                    let (part, rest) = bytes.split_at(count as usize);
+                    bytes = rest;
+                    self.parted.extend_from_slice(part);
+                }
+                Step::Parted => {
+                    write_all(&self.file, &self.parted, self.offset)?;
+                    self.advance(ChunkId::of(&self.parted), self.parted.len() as u32);
+                    self.parted.clear();
                 }
             }
         }

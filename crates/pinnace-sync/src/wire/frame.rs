@@ -35,6 +35,8 @@ pub enum FrameKind {
     Ping = 7,
     /// Asks for everything committed to be synced now, also where nothing is synced otherwise.
     Sync = 8,
+    /// Asks for the parts of chunks of a large file's old content.
+    Detail = 9,
     /// The session is taken: a [`pinnace_proto::sync::Welcome`].
     Welcome = 64,
     /// It is not, or no longer: a [`pinnace_proto::sync::Refused`].
@@ -53,6 +55,8 @@ pub enum FrameKind {
     Ask = 71,
     /// Answer to a ping.
     Pong = 72,
+    /// Answer to a `Detail`.
+    Parts = 73,
 }
 
 const KINDS: &[FrameKind] = &[
@@ -64,6 +68,7 @@ const KINDS: &[FrameKind] = &[
     FrameKind::State,
     FrameKind::Ping,
     FrameKind::Sync,
+    FrameKind::Detail,
     FrameKind::Welcome,
     FrameKind::Refused,
     FrameKind::Rows,
@@ -73,6 +78,7 @@ const KINDS: &[FrameKind] = &[
     FrameKind::Failed,
     FrameKind::Ask,
     FrameKind::Pong,
+    FrameKind::Parts,
 ];
 
 /// Why there is no further frame.

@@ -4,6 +4,7 @@
 //! returns can be worked with. File bytes travel raw. Left to others: sockets, and what to do with a message.
 
 mod bytes;
+mod detail;
 mod frame;
 mod op;
 mod pack;
@@ -11,8 +12,9 @@ mod rows;
 
 pub use bytes::WireError;
 pub(crate) use bytes::{Reader, put_bytes, put_number};
+pub use detail::{DETAIL_BYTES_MAX, DETAIL_RANGES_MAX, Detail, read_parts, write_parts};
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameKind, head, read_frame, write_frame};
-pub use op::{DirRef, Facts, Op, Place, Step};
+pub use op::{DirRef, Facts, Op, PARTED_BYTES_MAX, Place, Step};
 pub use pack::{
     OpenedPack, PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_OPS_MAX, Pack, PackBuilder, PackDir, Piece,
 };

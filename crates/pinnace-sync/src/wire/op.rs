@@ -56,7 +56,21 @@ pub enum Step {
     New(u32),
     /// A chunk of so many zero bytes, kept as a hole.
     Hole(u32),
+    /// Bytes of the base as the next part of a chunk.
+    Part {
+        /// Where they begin in the base.
+        from: u64,
+        /// How many.
+        bytes: u32,
+    },
+    /// Bytes that are sent as the next part of a chunk.
+    NewPart(u32),
+    /// The parts since the chunk before are a chunk.
+    Parted,
 }
+
+/// Bytes of a chunk that comes in parts: as many as the chunker gives one.
+pub const PARTED_BYTES_MAX: u32 = crate::chunk::Class::Coarse.max_bytes() as u32;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod hostile;
 mod links;
 mod live;
 mod pair;
+mod parts;
 mod power;
 mod races;
 mod safety;

@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use super::{
-    DirRef, EXCHANGE, FILE, Facts, LINK, META, MKDIR, Op, PATCH, Place, REMOVE, RENAME, STREAMED,
-    SYMLINK, Step,
+    DirRef, EXCHANGE, FILE, Facts, LINK, META, MKDIR, Op, PARTED_BYTES_MAX, PATCH, Place, REMOVE,
+    RENAME, STREAMED, SYMLINK, Step,
 };
 use crate::meta::{ContentId, Kind, Stamp};
 use crate::path;
@@ -219,33 +219,113 @@ fn chunk_bytes(reader: &mut Reader<'_>) -> Result<u32, WireError> {
 /// How many bytes the steps take that are sent.
 pub(in crate::wire) fn new_bytes(steps: &[Step]) -> u64 {
     let new = steps.iter().map(|step| match step {
-        Step::New(bytes) => u64::from(*bytes),
+        Step::New(bytes) | Step::NewPart(bytes) => u64::from(*bytes),
         _ => 0,
     });
     new.sum()
 }
 
+/// Steps of one piece, or of one file in a pack.
+const STEPS_MAX: usize = 64 << 10;
+
 /// Steps, checked but for the base's recipe.
 pub(in crate::wire) fn steps(reader: &mut Reader<'_>) -> Result<Vec<Step>, WireError> {
     let count = reader.number()?;
-    // A step takes two bytes at least.
-    if count > reader.left() as u64 / 2 {
+    if count > STEPS_MAX as u64 {
+        return Err(WireError::Value("more than 65536 steps at once"));
+    }
+    // A step takes a byte at least.
+    if count > reader.left() as u64 {
         return Err(WireError::Short);
     }
     let mut steps = Vec::with_capacity(count as usize);
+    // Bytes of the chunk that is being put together from parts.
+    let mut parted = 0_u64;
     for _ in 0..count {
-        steps.push(match reader.byte()? {
-            0 => {
-                let (first, count) = (reader.small()?, reader.small()?);
-                if count == 0 || first.checked_add(count).is_none() {
-                    return Err(WireError::Value("chunks to copy make no sense"));
-                }
-                Step::Copy { first, count }
-            }
-            1 => Step::New(chunk_bytes(reader)?),
-            2 => Step::Hole(chunk_bytes(reader)?),
-            _ => return Err(WireError::Value("a step of an unknown kind")),
-        });
+        let step = step(reader)?;
+        match step {
+            Step::Part { bytes, .. } | Step::NewPart(bytes) => parted += u64::from(bytes),
+            Step::Parted if parted > 0 => parted = 0,
+            _ if parted == 0 && step != Step::Parted => {}
+            _ => return Err(WireError::Value("parts that are no chunk")),
+        }
+        if parted > PARTED_BYTES_MAX.into() {
+            return Err(WireError::Value("a chunk in parts has at most 256 KiB"));
+        }
+        steps.push(step);
+    }
+    if parted > 0 {
+        return Err(WireError::Value("parts that are no chunk"));
     }
     Ok(steps)
+}
+
+fn step(reader: &mut Reader<'_>) -> Result<Step, WireError> {
+    Ok(match reader.byte()? {
+        0 => {
+            let (first, count) = (reader.small()?, reader.small()?);
+            if count == 0 || first.checked_add(count).is_none() {
+                return Err(WireError::Value("chunks to copy make no sense"));
+            }
+            Step::Copy { first, count }
+        }
+        1 => Step::New(chunk_bytes(reader)?),
+        2 => Step::Hole(chunk_bytes(reader)?),
+        3 => Step::Part {
+            from: reader.number()?,
+            bytes: chunk_bytes(reader)?,
+        },
+        4 => Step::NewPart(chunk_bytes(reader)?),
+        5 => Step::Parted,
+        _ => return Err(WireError::Value("a step of an unknown kind")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::op::put_steps;
+
+    fn read(steps_in: &[Step]) -> Result<Vec<Step>, WireError> {
+        let mut bytes = Vec::new();
+        put_steps(&mut bytes, steps_in);
+        steps(&mut Reader::new(&bytes))
+    }
+
+    #[test]
+    fn steps_come_back() {
+        let part = Step::Part {
+            from: 1 << 40,
+            bytes: 700,
+        };
+        let parted = [part, Step::NewPart(5), part, Step::Parted];
+        let plain = [
+            Step::Copy { first: 3, count: 9 },
+            Step::New(8),
+            Step::Hole(1),
+        ];
+        let all = [&parted[..], &plain, &parted, &parted].concat();
+        assert_eq!(read(&all).unwrap(), all);
+    }
+
+    #[test]
+    fn parts_that_are_no_chunk_are_refused() {
+        let part = |bytes| Step::Part { from: 0, bytes };
+        let many = vec![Step::Hole(1); STEPS_MAX + 1];
+        for (bad, expected) in [
+            (&many[..], "65536 steps"),
+            (&[part(1)], "no chunk"),
+            (&[Step::Parted], "no chunk"),
+            (&[part(1), Step::New(1), Step::Parted], "no chunk"),
+            (&[part(1), Step::Parted, Step::Parted], "no chunk"),
+            (
+                &[part(PARTED_BYTES_MAX), Step::NewPart(1), Step::Parted],
+                "256 KiB",
+            ),
+            (&[part(0), Step::Parted], "1 byte"),
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 }

@@ -36,8 +36,19 @@ pub(in crate::wire) fn put_steps(out: &mut Vec<u8>, steps: &[Step]) {
                 put_number(out, count.into());
                 continue;
             }
+            Step::Part { from, bytes } => {
+                out.push(3);
+                put_number(out, from);
+                put_number(out, bytes.into());
+                continue;
+            }
+            Step::Parted => {
+                out.push(5);
+                continue;
+            }
             Step::New(bytes) => (1, bytes),
             Step::Hole(bytes) => (2, bytes),
+            Step::NewPart(bytes) => (4, bytes),
         };
         out.push(tag);
         put_number(out, number.into());
