@@ -53,6 +53,8 @@ pub(super) fn doubted(mut index: Index, marks: Marks) -> (Index, Marks) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
     Now,
+    /// If it is wanted: what comes next waits for it in any case.
+    Wanted,
     /// If it can wait no longer.
     Overdue,
     /// If it is wanted and nothing happens.
@@ -261,6 +263,7 @@ impl Ledger {
         let state = &mut *state;
         let is_due = match when {
             When::Now => true,
+            When::Wanted => state.store.wants_checkpoint(),
             When::Overdue => state.store.needs_checkpoint(),
             When::Quiet => {
                 let is_quiet = state.committed_at.elapsed() >= QUIET && !state.has_news();

@@ -321,8 +321,14 @@ impl Mirror<'_> {
         if *told == seq + 1 {
             return;
         }
+        // Nobody waits for a change yet when all is there for the first time.
+        let when = if *told == 0 {
+            When::Wanted
+        } else {
+            When::Overdue
+        };
         *told = seq + 1;
-        self.ledger.checkpoint(When::Overdue);
+        self.ledger.checkpoint(when);
         self.state(Phase::Live, None);
         self.tell.tell(&Told::Synced {
             seq,

@@ -5,8 +5,10 @@
 
 mod attrs;
 mod place;
+mod reads;
 mod root;
 
 pub use attrs::{Attrs, digest_of as attrs_digest};
 pub use place::{boot_id, boot_text, place_of};
+pub use reads::bytes_from_disk;
 pub use root::{Root, open_file, read_exactly, stat_at, stat_of};
