@@ -208,15 +208,20 @@ impl Source {
         let _ = put(&self.workshop, &at, version);
     }
 
-    /// The large file with other bytes somewhere in it.
+    /// The large file with other bytes somewhere in it, or with a few in each of its chunks.
     fn write_large(&mut self) {
         self.seed += 1;
+        let (most, patch_every) = match self.random.below(2) {
+            0 => (200_000, LARGE_BYTES),
+            _ => (100, 10_000),
+        };
         let version = Version {
             seed: 1,
             bytes: LARGE_BYTES,
             patch_seed: self.seed,
             patch_at: self.random.below(LARGE_BYTES as u64) as usize,
-            patch_bytes: self.random.below(200_000) as usize,
+            patch_bytes: self.random.below(most) as usize,
+            patch_every,
         };
         put(&self.workshop, &self.root.join("large"), version).unwrap();
     }

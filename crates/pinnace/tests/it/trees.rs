@@ -42,7 +42,8 @@ impl Random {
     }
 }
 
-/// What a file holds: noise from a seed, with other noise put in somewhere. The first line of a file says it.
+/// What a file holds: noise from a seed, with other noise put in somewhere, once or again and again. The first line of a
+/// file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     pub seed: u64,
@@ -50,6 +51,8 @@ pub struct Version {
     pub patch_seed: u64,
     pub patch_at: usize,
     pub patch_bytes: usize,
+    /// Bytes of the noise between a patch and the next one.
+    pub patch_every: usize,
 }
 
 impl Version {
@@ -61,20 +64,29 @@ impl Version {
             patch_seed: 0,
             patch_at: 0,
             patch_bytes: 0,
+            patch_every: bytes.max(1),
         }
     }
 
     pub fn content(&self) -> Vec<u8> {
         let mut content = format!(
-            "{} {} {} {} {}\n",
-            self.seed, self.bytes, self.patch_seed, self.patch_at, self.patch_bytes
+            "{} {} {} {} {} {}\n",
+            self.seed,
+            self.bytes,
+            self.patch_seed,
+            self.patch_at,
+            self.patch_bytes,
+            self.patch_every
         )
         .into_bytes();
         let mut noise = Vec::with_capacity(self.bytes + 8);
         Random::new(self.seed).fill(&mut noise, self.bytes);
         content.extend_from_slice(&noise[..self.patch_at]);
-        Random::new(self.patch_seed).fill(&mut content, self.patch_bytes);
-        content.extend_from_slice(&noise[self.patch_at..]);
+        let mut patch = Random::new(self.patch_seed);
+        for own in noise[self.patch_at..].chunks(self.patch_every) {
+            patch.fill(&mut content, self.patch_bytes);
+            content.extend_from_slice(own);
+        }
         content
     }
 
@@ -90,8 +102,11 @@ impl Version {
             patch_seed: next()?,
             patch_at: next()? as usize,
             patch_bytes: next()? as usize,
+            patch_every: next()? as usize,
         };
-        let is_plausible = version.patch_at <= version.bytes && version.bytes <= content.len();
+        let is_plausible = version.patch_at <= version.bytes
+            && version.bytes <= content.len()
+            && version.patch_every > 0;
         is_plausible.then_some(version)
     }
 
