@@ -80,9 +80,10 @@ impl TwinDisk {
         inner.fault = Some((inner.operations + n, fault, sticky));
     }
 
-    /// Operations fail no more.
+    /// Operations fail no more, and every part can be read.
     pub fn mend(&self) {
-        self.lock().fault = None;
+        let mut inner = self.lock();
+        (inner.fault, inner.bad) = (None, Vec::new());
     }
 
     /// Makes every later sync of a file wait until `release_syncs`.
@@ -387,8 +388,7 @@ impl DiskFile for TwinFile {
         if inner.bad.iter().any(is_bad) {
             return Err(io::Error::other("input/output error (twin)"));
         }
-        let bytes = &inner.file(self.id)?.current;
-        buffer[..n].copy_from_slice(&bytes[from..from + n]);
+        buffer[..n].copy_from_slice(&inner.file(self.id)?.current[from..from + n]);
         Ok(n)
     }
 

@@ -261,13 +261,14 @@ fn a_refused_message_may_be_tried_again_under_its_identity() {
     disk.set_no_allocate(true);
     let (broker, _) = open(&disk, small());
     create(&broker, "t", "q");
-    // The queue's second definition may be on its way still, and the fault is meant for the message.
+    // The queue's second definition may be on its way still, and it is the message that has no room.
     let (settled, fate) = done();
     broker.settle(settled);
     fate.wait().unwrap();
-    disk.fail_nth(1, pinnace_log::twin::Fault::Enospc, false);
+    disk.set_capacity(Some(0));
     let (_, refused) = publish_once(&broker, "t", "id");
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    disk.set_capacity(None);
     broker.probe();
     while broker.state() != pinnace_topics::StorageState::Ok {
         std::thread::yield_now();

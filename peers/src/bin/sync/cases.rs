@@ -90,6 +90,8 @@ const WHOLE: &[&str] = &["--whole-file"];
 const FUZZY: &[&str] = &["--fuzzy", "--delete-after"];
 /// Blocks as long as those of a tar.
 const FINE: &[&str] = &["--block-size=512"];
+/// The same with its bytes compressed as well as zstd does by itself.
+const FINE_PACKED: &[&str] = &["--block-size=512", "--compress", "--zc=zstd"];
 const PACKED: &[&str] = &["--compress", "--zc=zstd", "--zl=1"];
 /// What is fastest on a slow line.
 const PACKED_MORE: &[&str] = &["--compress", "--zc=zstd", "--zl=6"];
@@ -142,7 +144,7 @@ fn all() -> Vec<Case> {
     once("checkout", Change::CheckedOut, "none", &[PLAIN, WHOLE]);
     once("insert/none", Change::Inserted, "none", &[PLAIN]);
     once("insert/batch", Change::Inserted, "batch", &[FSYNC]);
-    once("tar", Change::Tar, "none", &[PLAIN, FINE]);
+    once("tar", Change::Tar, "none", &[PLAIN, FINE, FINE_PACKED]);
     once("rename-file", Change::FileRenamed, "none", &[PLAIN, FUZZY]);
     once("rename-dir", Change::DirectoryRenamed, "none", &[PLAIN]);
     once(
