@@ -30,6 +30,8 @@ const PIECE_STEPS: usize = 4096;
 /// Bytes of the file after which a piece goes out though little in it is new, so that the server copies while the rest is read.
 const PIECE_COVERS: u64 = 8 << 20;
 
+/// The level for parts, which are few, and much like each other.
+const PARTS_LEVEL: i32 = 6;
 /// Pieces of a file that wait for an answer at most.
 const WAITING_MAX: usize = 4;
 
@@ -222,11 +224,14 @@ struct Stream<'a> {
     finder: Option<(Finder, Answers<'a>)>,
     /// Pieces that wait for the answer to a question, and those behind them.
     waiting: VecDeque<Waiting>,
+    /// What goes out next of pieces whose parts were looked for.
+    parted: Parted,
 }
 
 struct Waiting {
     steps: Vec<Step>,
     new: Vec<u8>,
+    covered: u64,
     /// What was asked, if parts are to be looked for.
     question: Option<Question>,
 }
@@ -246,6 +251,7 @@ impl<'a> Stream<'a> {
             recipe: Recipe::default(),
             finder: None,
             waiting: VecDeque::new(),
+            parted: Parted::default(),
         }
     }
 
@@ -285,6 +291,7 @@ impl<'a> Stream<'a> {
     fn end(&mut self) {
         self.send();
         while self.send_first(true) {}
+        self.send_parted();
     }
 
     /// Lets go what there is: at once, or when it is known which parts of it the server has.
@@ -292,9 +299,9 @@ impl<'a> Stream<'a> {
         let waiting = Waiting {
             steps: std::mem::take(&mut self.steps),
             new: std::mem::take(&mut self.new),
+            covered: std::mem::take(&mut self.covered),
             question: None,
         };
-        self.covered = 0;
         let question = self.ask(&waiting);
         self.waiting.push_back(Waiting {
             question,
@@ -332,28 +339,47 @@ impl<'a> Stream<'a> {
         let Some(piece) = self.waiting.front() else {
             return false;
         };
-        if let (Some(question), Some((finder, answers))) = (&piece.question, &mut self.finder) {
-            if !question.is_empty() {
+        let parts = match (&piece.question, &self.finder) {
+            (Some(question), Some((_, answers))) if !question.is_empty() => {
                 let Some(parts) = answers.next(is_due) else {
                     return false;
                 };
-                finder.learn(question, parts);
+                parts
             }
-            let Parted { steps, new } = finder.parted(&piece.steps, &piece.new);
-            self.send_piece(steps, &new);
-            self.waiting.pop_front();
-        } else if let Some(Waiting { steps, new, .. }) = self.waiting.pop_front() {
-            self.send_piece(steps, &new);
-            // Its memory is used again, where nothing has to wait.
-            if self.waiting.is_empty() && self.new.capacity() == 0 {
-                self.new = new;
-                self.new.clear();
-            }
+            _ => Vec::new(),
+        };
+        if piece.question.is_none() || self.parted.is_full(piece.new.len()) {
+            self.send_parted();
+        }
+        let Some(piece) = self.waiting.pop_front() else {
+            return false;
+        };
+        if let (Some(question), Some((finder, _))) = (&piece.question, &mut self.finder) {
+            finder.learn(question, parts);
+            finder.part(&piece.steps, &piece.new, &mut self.parted);
+            self.parted.covers += piece.covered;
+        } else {
+            let version = self.base.as_ref().map(|_| VERSIONS_LEVEL);
+            let level = self.mirror.outbox.level().or(version);
+            self.send_piece(piece.steps, &piece.new, level);
+        }
+        // Its memory is used again, where nothing has to wait.
+        if self.waiting.is_empty() && self.new.capacity() == 0 {
+            self.new = piece.new;
+            self.new.clear();
         }
         true
     }
 
-    fn send_piece(&mut self, steps: Vec<Step>, new: &[u8]) {
+    fn send_parted(&mut self) {
+        let Parted { steps, new, .. } = std::mem::take(&mut self.parted);
+        if !steps.is_empty() {
+            let level = self.mirror.outbox.level();
+            self.send_piece(steps, &new, level.max(Some(PARTS_LEVEL)));
+        }
+    }
+
+    fn send_piece(&mut self, steps: Vec<Step>, new: &[u8], level: Option<i32>) {
         let base = self.base.as_ref();
         let base = base.map(|base| (base.path.as_slice(), base.content));
         let begin = (!std::mem::replace(&mut self.has_begun, true)).then_some(base);
@@ -366,8 +392,7 @@ impl<'a> Stream<'a> {
             steps,
             bytes: Cow::Borrowed(new),
         };
-        let version = self.base.as_ref().map(|_| VERSIONS_LEVEL);
-        let (head, bytes) = piece.parts(self.mirror.outbox.level().or(version));
+        let (head, bytes) = piece.parts(level);
         self.mirror
             .send(Way::Bulk, FrameKind::Piece, &[&head, &bytes]);
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::{Mirror, held};
 use crate::chunk::{ChunkId, Part, Recipe, parts};
-use crate::wire::{DETAIL_BYTES_MAX, DETAIL_RANGES_MAX, Step};
+use crate::wire::{DETAIL_BYTES_MAX, DETAIL_RANGES_MAX, FRAME_BYTES_MAX, Step};
 
 /// New bytes of a piece from which on it is worth asking: less is sent sooner than a question is answered.
 const ASKED_BYTES: usize = 128 << 10;
@@ -225,26 +225,26 @@ impl Finder {
         }
     }
 
-    /// The same piece with all parts that are known copied.
-    pub(super) fn parted(&mut self, steps: &[Step], new: &[u8]) -> Parted {
-        let (mut parted, mut rest) = (Parted::default(), new);
+    /// Appends the same piece with all parts copied that are known.
+    pub(super) fn part(&mut self, steps: &[Step], new: &[u8], parted: &mut Parted) {
+        let (before, mut rest) = (parted.new.len(), new);
         for step in steps {
             if let Step::New(bytes) = *step {
                 let (chunk, behind) = rest.split_at(bytes as usize);
                 rest = behind;
-                self.part_chunk(chunk, &mut parted);
+                self.part_chunk(chunk, parted);
             } else {
                 parted.steps.push(*step);
             }
         }
-        let is_of_use = new.len() - parted.new.len() >= new.len() / 8;
+        let kept = parted.new.len() - before;
+        let is_of_use = new.len() - kept >= new.len() / 8;
         if is_of_use {
             (self.spared, self.last_spared) = (0, 0);
         } else if self.spared == 0 {
             self.last_spared = (2 * self.last_spared).clamp(1, SPARED_MAX);
             self.spared = self.last_spared;
         }
-        parted
     }
 
     fn part_chunk(&self, chunk: &[u8], parted: &mut Parted) {
@@ -268,14 +268,33 @@ impl Finder {
     }
 }
 
-/// A piece in the making. Where a chunk begins among the steps is said by its parts: none is joined across that.
+/// Bytes of the file after which what was made of them goes out, so that the server works while the rest is read.
+const PARTED_COVERS: u64 = 8 << 20;
+/// Steps after which it goes out in any case.
+const PARTED_STEPS: usize = 16 << 10;
+
+/// New bytes that a frame has room for.
+const PARTED_BYTES: usize = FRAME_BYTES_MAX - (1 << 20);
+
+/// A piece in the making, of several: what is new in them is little, and compresses better together.
 #[derive(Default)]
 pub(super) struct Parted {
     pub(super) steps: Vec<Step>,
     pub(super) new: Vec<u8>,
+    /// Bytes of the file that the steps are about.
+    pub(super) covers: u64,
 }
 
 impl Parted {
+    /// Whether so many more bytes, which may all be new, have no place in it.
+    pub(super) fn is_full(&self, more: usize) -> bool {
+        self.covers >= PARTED_COVERS
+            || self.steps.len() >= PARTED_STEPS
+            || self.new.len() + more > PARTED_BYTES
+    }
+
+    // Parts are joined from where their chunk begins among the steps.
+
     fn copy(&mut self, begin: usize, next: u64, more: u32) {
         match self.steps[begin..].last_mut() {
             Some(Step::Part { from, bytes }) if *from + u64::from(*bytes) == next => *bytes += more,
@@ -363,6 +382,12 @@ mod tests {
         made
     }
 
+    fn parted(finder: &mut Finder, steps: &[Step], new: &[u8]) -> Parted {
+        let mut parted = Parted::default();
+        finder.part(steps, new, &mut parted);
+        parted
+    }
+
     /// A content with a byte changed in every so many.
     fn changed(old: &[u8], every: usize) -> Vec<u8> {
         let mut new = old.to_vec();
@@ -384,7 +409,7 @@ mod tests {
         // Nothing is asked twice, and most is asked once.
         assert_eq!(finder.question(&base, &[], ASKED_BYTES), Some(Vec::new()));
         finder.learn(&question, answer(&base, &old, &question));
-        let parted = finder.parted(&steps, &bytes);
+        let parted = parted(&mut finder, &steps, &bytes);
         assert!(parted.new.len() < 700_000, "{}", parted.new.len());
         assert!(made(&base, &old, &parted) == new);
     }
@@ -399,7 +424,7 @@ mod tests {
             let steps = [Step::New(100_000); 3];
             if finder.question(&base, &steps, bytes.len()).is_some() {
                 questions += 1;
-                let parted = finder.parted(&steps, &bytes);
+                let parted = parted(&mut finder, &steps, &bytes);
                 assert_eq!((&parted.steps[..], parted.new), (&steps[..], bytes));
             }
         }
@@ -430,7 +455,7 @@ mod tests {
         parts.pop();
         for bad in [parts, Vec::new()] {
             finder.learn(&question, bad);
-            let parted = finder.parted(&steps, &old[..200_000]);
+            let parted = parted(&mut finder, &steps, &old[..200_000]);
             assert_eq!((&parted.steps[..], parted.new.len()), (&steps[..], 200_000));
         }
     }
@@ -459,7 +484,7 @@ mod tests {
                 if let Some(question) = finder.question(&base, steps, own.len()) {
                     finder.learn(&question, answer(&base, &old, &question));
                 }
-                found.extend(made(&base, &old, &finder.parted(steps, own)));
+                found.extend(made(&base, &old, &parted(&mut finder, steps, own)));
             }
             prop_assert!(found == new);
         }
