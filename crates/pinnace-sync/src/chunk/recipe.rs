@@ -76,6 +76,16 @@ impl Recipe {
         self.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum()
     }
 
+    /// Where each chunk begins, and the end of the last.
+    #[must_use]
+    pub fn offsets(&self) -> Vec<u64> {
+        let ends = self.chunks.iter().scan(0, |end, chunk| {
+            *end += u64::from(chunk.bytes);
+            Some(*end)
+        });
+        std::iter::once(0).chain(ends).collect()
+    }
+
     /// The id of the file's content.
     #[must_use]
     pub fn content_id(&self) -> ContentId {

@@ -112,12 +112,8 @@ pub(super) struct Finder {
 
 impl Finder {
     pub(super) fn new(base: &Recipe) -> Self {
-        let ends = base.chunks.iter().scan(0, |end, chunk| {
-            *end += u64::from(chunk.bytes);
-            Some(*end)
-        });
         Self {
-            offsets: std::iter::once(0).chain(ends).collect(),
+            offsets: base.offsets(),
             at: 0,
             asked: HashSet::new(),
             known: Default::default(),
@@ -272,7 +268,6 @@ impl Finder {
 const PARTED_COVERS: u64 = 8 << 20;
 /// Steps after which it goes out in any case.
 const PARTED_STEPS: usize = 16 << 10;
-
 /// New bytes that a frame has room for.
 const PARTED_BYTES: usize = FRAME_BYTES_MAX - (1 << 20);
 
@@ -293,8 +288,7 @@ impl Parted {
             || self.new.len() + more > PARTED_BYTES
     }
 
-    // Parts are joined from where their chunk begins among the steps.
-
+    /// Bytes of the base. Parts are joined, but not with those of another chunk: this one's steps begin at `begin`.
     fn copy(&mut self, begin: usize, next: u64, more: u32) {
         match self.steps[begin..].last_mut() {
             Some(Step::Part { from, bytes }) if *from + u64::from(*bytes) == next => *bytes += more,
@@ -305,6 +299,7 @@ impl Parted {
         }
     }
 
+    /// New bytes, joined likewise.
     fn add(&mut self, begin: usize, new: &[u8]) {
         self.new.extend_from_slice(new);
         match self.steps[begin..].last_mut() {

@@ -15,18 +15,13 @@ const RUN_BYTES: u64 = 1 << 20;
 pub(super) struct Base {
     pub(super) file: OwnedFd,
     pub(super) recipe: Recipe,
-    /// Where each chunk begins.
+    /// Where each chunk begins, and the end.
     offsets: Vec<u64>,
 }
 
 impl Base {
     pub(super) fn new(file: OwnedFd, recipe: Recipe) -> Self {
-        let mut offset = 0;
-        let offsets = recipe.chunks.iter().map(|chunk| {
-            offset += u64::from(chunk.bytes);
-            offset - u64::from(chunk.bytes)
-        });
-        let offsets = offsets.collect();
+        let offsets = recipe.offsets();
         Self {
             file,
             recipe,
