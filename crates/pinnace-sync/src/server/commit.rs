@@ -33,8 +33,6 @@ pub(super) struct Outcome {
     pub(super) paths: Vec<String>,
     /// How many changes there were.
     pub(super) changes: u64,
-    /// Large files that gave way. To free what they held takes a while: that is for when the changes are acknowledged.
-    pub(super) replaced: Vec<OwnedFd>,
 }
 
 /// Directories of a pack that are held open at a time.

@@ -14,6 +14,7 @@ mod gate;
 mod jobs;
 mod lift;
 mod recover;
+mod replaced;
 mod session;
 mod share;
 mod stage;

@@ -247,6 +247,9 @@ impl<'a> Walk<'a> {
         (mut meta, print, links): (Meta, Fingerprint, u64),
     ) -> Result<NodeId, Errno> {
         self.found.push(path::join(&state.index.path(dir), name));
+        if matches!(self.reading, Reading::After(_)) {
+            read_from_disk(fd, name);
+        }
         let (content, recipe) = read_content(fd, name, &mut meta)?;
         let recipe = match recipe {
             Some(recipe) => state.store.add_recipe(&recipe).map(Some),
@@ -301,6 +304,14 @@ fn read_content(
     }
 }
 
+/// Has the next reader of a file read it from the disk: what is in memory may be what a failed write left there.
+pub(super) fn read_from_disk(dir: BorrowedFd<'_>, name: &[u8]) {
+    if let Ok(file) = open_file(dir, name) {
+        // Where there is no such thing there is nothing in memory either, or nothing else to be had.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
 /// Whether a file takes less room than it is long.
 fn has_holes(file: impl AsFd) -> Result<bool, Errno> {
     let stat = rustix::fs::fstat(file)?;
@@ -308,7 +319,7 @@ fn has_holes(file: impl AsFd) -> Result<bool, Errno> {
 }
 
 /// Reads content again that is known in chunks: cut where it was cut then.
-fn read_again(
+pub(super) fn read_again(
     dir: BorrowedFd<'_>,
     name: &[u8],
     meta: &mut Meta,

@@ -147,6 +147,7 @@ impl Session {
         });
         self.wait_for_detached();
         self.clean_up();
+        self.share.settle();
         ended
     }
 

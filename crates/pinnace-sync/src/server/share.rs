@@ -20,10 +20,11 @@ use rustix::io::Errno;
 
 use super::base::Base;
 use super::recover;
+use super::replaced::{self, Replaced};
 use super::stage::{Numbers, stage_name};
 use super::staged::{Failure, FailureCode};
 use super::trash::{Trash, remove_all};
-use crate::fs::Root;
+use crate::fs::{Root, boot_id};
 use crate::index::{Index, Marks, Store, StoreError};
 use crate::meta::{ContentId, Kind, of_stat};
 
@@ -102,6 +103,8 @@ pub struct Share {
     pub(super) sets_owners: bool,
     path: PathBuf,
     state: Mutex<State>,
+    /// Held by who syncs: a failure is told once, and nobody may take what comes after it for a success.
+    syncing: Mutex<()>,
     changed: Condvar,
 }
 
@@ -113,6 +116,10 @@ pub(super) struct State {
     pub(super) marks: Marks,
     pub(super) removals: VecDeque<(u64, Box<[u8]>)>,
     pub(super) trash: Trash,
+    /// Large files that gave way to others that may not be on the disk yet.
+    pub(super) replaced: Vec<Replaced>,
+    /// Whether a thread syncs because of those.
+    pub(super) is_settling: bool,
     /// When the last change was written into the log.
     pub(super) recorded_at: Instant,
     /// Bytes of all files.
@@ -167,11 +174,14 @@ impl Share {
         let stage_dir = stage_root
             .dir(b"")
             .map_err(|error| ShareError::at(&stage)(error.into()))?;
+        let in_stage = |error: Errno| ShareError::at(&stage)(error.into());
         // Only this server works in it.
-        rustix::fs::fchmod(&stage_dir, Mode::RWXU)
-            .and_then(|()| empty(&stage_dir))
-            .map_err(|error| ShareError::at(&stage)(error.into()))?;
+        rustix::fs::fchmod(&stage_dir, Mode::RWXU).map_err(in_stage)?;
         let (store, loaded) = Store::open(&index)?;
+        let is_same_boot = loaded.marks.boot == boot_id();
+        replaced::after_a_crash((&root, &stage_dir), &loaded.index, &store, is_same_boot)
+            .and_then(|()| empty(&stage_dir))
+            .map_err(in_stage)?;
         if let Some(why) = loaded.was_torn {
             tracing::warn!(share = %places.share.display(), why, "what was known of the share was damaged");
         }
@@ -188,11 +198,14 @@ impl Share {
                 marks: loaded.marks,
                 removals: loaded.removals,
                 trash: Trash::open(&places.beside.join("trash"))?,
+                replaced: Vec::new(),
+                is_settling: false,
                 recorded_at: Instant::now(),
                 bytes: 0,
                 failed: None,
                 stale: None,
             }),
+            syncing: Mutex::default(),
             changed: Condvar::new(),
         };
         recover::reconcile(&share)?;
@@ -201,6 +214,11 @@ impl Share {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps others from syncing.
+    pub(super) fn lock_syncing(&self) -> MutexGuard<'_, ()> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a change of the state until `is_over` says so.
@@ -299,10 +317,20 @@ impl Share {
         }
     }
 
-    /// Nothing more is taken: what was acknowledged may not be on the disk.
+    /// Nothing more is taken: what was acknowledged may not be on the disk. Who opens it next reads again what is not
+    /// durable, as after a crash of the machine: the system forgets what it could not write.
     pub(super) fn fail(&self, why: &str) {
         tracing::error!(why, "the share takes nothing more");
-        self.lock().failed.get_or_insert_with(|| why.to_owned());
+        let mut state = self.lock();
+        state.failed.get_or_insert_with(|| why.to_owned());
+        let marks = Marks {
+            boot: [0; 16],
+            ..state.marks.clone()
+        };
+        if let Err(error) = state.store.set_marks(&marks) {
+            tracing::error!(%error, "that could not be recorded: verify the share when the disk is well again");
+        }
+        drop(state);
         self.wake();
     }
 

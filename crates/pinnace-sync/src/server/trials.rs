@@ -140,3 +140,19 @@ fn only_a_sync_that_failed_is_final() {
     }
     assert!(shares.info("s").unwrap().problem.is_some());
 }
+
+#[test]
+fn after_a_sync_that_failed_nothing_that_was_not_durable_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = shares(&folder);
+    let (mut link, welcome, _) = session(&before);
+    let (kind, _) = write_file(&mut link, welcome.seq + 1, b"a");
+    assert_eq!(kind, FrameKind::Committed);
+    before.known("s").unwrap().0.fail("a sync failed");
+    // The server is started anew.
+    let after = shares(&folder);
+    let (_link, again, paths) = session(&after);
+    assert_ne!(again.lineage, welcome.lineage);
+    assert!(paths.contains(&b"a".to_vec()), "{paths:?}");
+    assert_eq!(after.info("s").unwrap().problem, None);
+}

@@ -3,12 +3,11 @@
 //! Invariant: nothing is followed and nothing is opened that was there before; what is copied from an old content is
 //! verified chunk by chunk. Left to others: which file, and what it looks like.
 
-use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Advice, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::base::{Base, Run, Runs};
@@ -17,8 +16,6 @@ use crate::chunk::{Chunk, ChunkId, Recipe};
 use crate::meta::ContentId;
 use crate::wire::Step;
 
-/// Bytes after which the disk begins with them: what is left when the file takes its name has to be waited for.
-const WRITE_BEHIND_BYTES: u64 = 32 << 20;
 /// Bytes from which on a second thread pays.
 const TWO_THREADS_BYTES: u64 = 4 << 20;
 /// Stretches that are read before they are written.
@@ -62,8 +59,6 @@ pub(super) fn write_all(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> R
 pub(super) struct Written<F> {
     file: F,
     offset: u64,
-    /// Up to where the disk has begun to take it.
-    behind: u64,
     chunks: Vec<Chunk>,
     /// A chunk that is being put together.
     parted: Vec<u8>,
@@ -76,7 +71,6 @@ impl<F: AsFd> Written<F> {
         Self {
             file,
             offset: 0,
-            behind: 0,
             chunks: Vec::new(),
             parted: Vec::new(),
             spare: Vec::new(),
@@ -144,18 +138,6 @@ impl<F: AsFd> Written<F> {
     fn advance(&mut self, id: ChunkId, bytes: u32) {
         self.offset += u64::from(bytes);
         self.chunks.push(Chunk { bytes, id });
-        if self.offset - self.behind >= WRITE_BEHIND_BYTES {
-            self.write_behind();
-        }
-    }
-
-    /// Has the disk begin with what was written since the last time, without waiting for it. Linux does so when it is told
-    /// that a stretch is not needed any more; what is not on the disk yet stays in memory all the same.
-    fn write_behind(&mut self) {
-        let bytes = NonZeroU64::new(self.offset - self.behind);
-        // Where there is no such thing the file is written when it takes its name.
-        let _ = rustix::fs::fadvise(&self.file, self.behind, bytes, Advice::DontNeed);
-        self.behind = self.offset;
     }
 
     fn copy(&mut self, base: &Base, first: usize, count: usize) -> Result<(), Failure> {
@@ -282,7 +264,7 @@ mod tests {
             let mut written = Written::new(tempfile::tempfile().unwrap());
             // A second time with the buffers of the first.
             for _ in 0..2 {
-                (written.offset, written.behind) = (0, 0);
+                written.offset = 0;
                 written.chunks.clear();
                 written.steps(Some(&base), &steps, &[], 1 << 20).unwrap();
             }

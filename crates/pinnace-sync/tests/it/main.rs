@@ -18,6 +18,7 @@ mod pair;
 mod parts;
 mod power;
 mod races;
+mod replaced;
 mod safety;
 mod storm;
 mod story;

@@ -1,12 +1,12 @@
 //! Putting what is in the stage into its place, and what was there into the trash.
 //!
 //! Invariant: an old file gives way to a new one in one rename; what was not the mirror's goes to the trash too. Left to
-//! others: changes of what is there (`changing`).
+//! others: changes of what is there (`changing`), what becomes of a large file that gave way (`replaced`).
 
 use std::os::fd::AsFd;
 
 use pinnace_proto::sync::TrashItem;
-use rustix::fs::{Mode, OFlags, RenameFlags, openat};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::Commit;
@@ -17,14 +17,10 @@ use crate::path;
 use crate::server::dress::print_of;
 use crate::server::lift;
 use crate::server::recover::shown;
+use crate::server::replaced::{LARGE_BYTES, REPLACED_MAX, Replaced};
 use crate::server::stage::stage_name;
 use crate::server::staged::{Failure, FailureCode, New, StagedDir};
 use crate::server::trash::remove_all;
-
-/// Bytes of a file from which on freeing them takes milliseconds.
-const SLOW_TO_FREE_BYTES: u64 = 16 << 20;
-/// Replaced files that are held at once.
-const HELD_MAX: usize = 64;
 
 impl Commit<'_, '_> {
     /// Moves what is in the stage to its place.
@@ -37,7 +33,9 @@ impl Commit<'_, '_> {
     ) -> Result<Option<NodeId>, Failure> {
         let staged = stage_name(number);
         let placed = self.dir(dir).and_then(|parent| {
-            self.replace(dir, parent, name, &staged, new.meta.kind)?;
+            if !self.exchange_large(dir, parent, name, number, &new.meta) {
+                self.replace(dir, parent, name, &staged, new.meta.kind)?;
+            }
             Ok(parent)
         });
         let parent = match placed {
@@ -70,7 +68,6 @@ impl Commit<'_, '_> {
         let staged = (self.of.share.stage.as_fd(), staged.as_bytes());
         let may_replace = old.is_some_and(|old| old.meta.kind != Kind::Directory);
         if may_replace && kind != Kind::Directory {
-            self.hold_large(dir, name, old);
             match lift::rename(staged, (self.fd(dir)?.as_fd(), name), RenameFlags::empty()) {
                 Ok(()) => {
                     if let Some(old) = old.filter(|old| old.is_linked) {
@@ -97,19 +94,37 @@ impl Commit<'_, '_> {
         Ok(())
     }
 
-    /// Keeps a large file that is about to give way from being freed in the rename that replaces it.
-    fn hold_large(&mut self, dir: usize, name: &[u8], old: Option<Row>) {
-        let is_large = old.is_some_and(|old| old.meta.size >= SLOW_TO_FREE_BYTES);
-        if !is_large || self.outcome.replaced.len() >= HELD_MAX {
-            return;
+    /// Lets a large file give way without waiting for the disk, where that can be done.
+    fn exchange_large(
+        &mut self,
+        dir: usize,
+        parent: NodeId,
+        name: &[u8],
+        number: u64,
+        new: &Meta,
+    ) -> bool {
+        let state = &mut *self.state;
+        let old = state.index.child(parent, name);
+        let old = old.map(|node| *state.index.row(node));
+        let are_files = |old: &Row| old.meta.kind == Kind::File && new.kind == Kind::File;
+        // Other names of the old file would be told when it goes, which is later.
+        let old = old.filter(|old| are_files(old) && !old.is_linked);
+        let Some(old) = old.filter(|old| old.meta.size.max(new.size) >= LARGE_BYTES) else {
+            return false;
+        };
+        let Some(Some((_, fd))) = self.open.get(dir) else {
+            return false;
+        };
+        if state.replaced.len() >= REPLACED_MAX {
+            return false;
         }
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let held = self
-            .fd(dir)
-            .map(|dir| openat(dir, name, flags, Mode::empty()));
-        if let Ok(Ok(held)) = held {
-            self.outcome.replaced.push(held);
-        }
+        let path = path::join(&state.index.path(parent), name);
+        let stage = self.of.share.stage.as_fd();
+        let at = (fd.as_fd(), name, &path[..]);
+        let replaced = Replaced::by_exchange(stage, number, at, old.print.inode);
+        let is_done = replaced.is_some();
+        state.replaced.extend(replaced);
+        is_done
     }
 
     /// Moves what is at a place to the trash, whether it is known or not.

@@ -3,6 +3,9 @@
 //! Invariant: `Committed` is sent after the share and the log of its index have the change, `Durable` after both were
 //! synced; failures are told before the acknowledgement that covers them. Left to others: committing itself.
 
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
 use pinnace_proto::sync::Durability;
 
 use super::Session;
@@ -36,6 +39,10 @@ impl Session {
             self.end();
         }
         self.share.wake();
+        if self.hello.durability == Durability::None {
+            // With any other a sync is made anyway.
+            self.share.settle();
+        }
         if outcome.changes > 0 {
             self.listener
                 .changed(&self.name, seq, outcome.changes, &outcome.paths);
@@ -86,8 +93,21 @@ impl Session {
 }
 
 impl Share {
-    /// Syncs the file system that the share, its index and its trash are on.
+    /// Syncs the file system that the share, its index and its trash are on, and lets go of large files that were kept
+    /// until then.
     fn sync(&self, seq: u64) -> Result<(), ShareError> {
+        let _alone = self.lock_syncing();
+        let replaced = {
+            let mut state = self.lock();
+            if let Some(why) = &state.failed {
+                return Err(ShareError::Failed(why.clone()));
+            }
+            // Whoever synced meanwhile has done it.
+            if state.marks.durable_seq >= seq && state.replaced.is_empty() {
+                return Ok(());
+            }
+            std::mem::take(&mut state.replaced)
+        };
         if let Err(error) = rustix::fs::syncfs(&self.stage) {
             let why = format!("a sync failed: {}", std::io::Error::from(error));
             self.fail(&why);
@@ -100,8 +120,44 @@ impl Share {
         let recorded = state.store.set_marks(&marks);
         recorded.map_err(|error| state.note_failure(error))?;
         state.marks.durable_seq = marks.durable_seq;
+        // Once it was opened anew elsewhere the stage is not its own.
+        if state.check().is_ok() {
+            replaced
+                .iter()
+                .for_each(|old| old.let_go(self.stage.as_fd()));
+        }
         drop(state);
         self.wake();
         Ok(())
+    }
+
+    /// Syncs on a thread of its own if large files are kept until then and nobody else is about to.
+    pub(super) fn settle(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.replaced.is_empty() || std::mem::replace(&mut state.is_settling, true) {
+            return;
+        }
+        drop(state);
+        let share = self.clone();
+        let thread = std::thread::Builder::new().name("pn-settle".into());
+        let started = thread.spawn(move || while share.settle_once() {});
+        if let Err(error) = started {
+            // They are kept until the next sync, or until the share is opened anew.
+            self.lock().is_settling = false;
+            tracing::warn!(%error, "no thread to sync large files");
+        }
+    }
+
+    /// Syncs if files are kept until then. Returns whether there may be more of them.
+    fn settle_once(&self) -> bool {
+        let mut state = self.lock();
+        if state.replaced.is_empty() || state.check().is_err() {
+            state.is_settling = false;
+            return false;
+        }
+        let seq = state.marks.seq;
+        drop(state);
+        // A failure is final, and known by then.
+        self.sync(seq).is_ok()
     }
 }
