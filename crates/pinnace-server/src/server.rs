@@ -133,6 +133,7 @@ impl Running {
         let harbour = Arc::new(harbour);
         harbour.answer_by_batch();
         mirrors.set(Arc::downgrade(&harbour));
+        harbour.shares.recover();
         let collector = Collector::new(harbour.clone(), store, received, settings.report.clone());
         let collector = std::thread::Builder::new()
             .name("pn-collector".into())

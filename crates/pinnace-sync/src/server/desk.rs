@@ -109,6 +109,33 @@ impl Shares {
         }
     }
 
+    /// Opens shares in whose stage a crash has left something, on a thread of its own: until then who reads a share's
+    /// directory may find what did not get to the disk whole.
+    pub fn recover(self: &Arc<Self>) {
+        let shares = self.clone();
+        let thread = std::thread::Builder::new().name("pn-recover".into());
+        let started = thread.spawn(move || {
+            for name in shares.left_unfinished() {
+                if let Err(error) = shares.known(&name) {
+                    tracing::error!(%error, share = name, "a share cannot be opened");
+                }
+            }
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "no thread to open shares: each is opened when somebody comes");
+        }
+    }
+
+    fn left_unfinished(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.beside).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let is_left = |name: &String| {
+            let stage = std::fs::read_dir(self.places(name).beside.join("stage"));
+            stage.is_ok_and(|mut stage| stage.next().is_some())
+        };
+        names.filter(is_left).collect()
+    }
+
     /// Serves a connection until it ends. Its first frame says what it is.
     pub fn serve(&self, share: &str, mut link: Link) {
         let mut body = Vec::new();

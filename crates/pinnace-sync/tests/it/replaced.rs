@@ -86,3 +86,15 @@ fn what_somebody_put_in_its_place_is_handled_as_ever() {
     let kinds: Vec<_> = trash.iter().map(|item| &item.kind[..]).collect();
     assert_eq!(kinds, ["directory"]);
 }
+
+#[test]
+fn what_a_crash_left_is_looked_at_before_anybody_comes() {
+    let mut pair = Pair::new();
+    fs::write(pair.source().join("f"), "f").unwrap();
+    pair.once();
+    fs::write(stage(&pair).join("0"), "left").unwrap();
+    pair.restart();
+    pair.shares.recover();
+    wait_for_room(&pair);
+    pair.assert_equal();
+}
