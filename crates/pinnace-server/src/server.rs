@@ -144,12 +144,11 @@ impl Running {
             tokio::spawn(heal_storage(harbour.clone())),
             tokio::spawn(end_leases(harbour.clone())),
         ];
-        let exit_when_idle = settings.exit_when_idle;
         Ok(Self {
             harbour,
             tasks,
             collector,
-            exit_when_idle,
+            exit_when_idle: settings.exit_when_idle,
             _lock: lock,
         })
     }

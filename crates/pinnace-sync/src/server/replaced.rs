@@ -14,12 +14,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 
+use super::dress::print_of;
 use super::lift;
 use super::recover::{read_again, read_from_disk, shown};
 use super::stage::stage_name;
 use crate::fs::{Root, stat_at};
 use crate::index::{Index, Store};
-use crate::meta::Kind;
+use crate::meta::{Fingerprint, Kind};
 use crate::path;
 
 /// Bytes from which on a file is worth it.
@@ -43,10 +44,13 @@ impl Replaced {
         stage: BorrowedFd<'_>,
         number: u64,
         (dir, name, path): (BorrowedFd<'_>, &[u8], &[u8]),
-        inode: u64,
+        known: &Fingerprint,
     ) -> Option<Self> {
         let held = lift::hold(dir, name).ok()?;
-        if rustix::fs::fstat(&held).ok()?.st_ino != inode {
+        // By more than its inode, whose number may be another's by now. Once it is held it is its own.
+        let there = print_of(&rustix::fs::fstat(&held).ok()?).ok()?;
+        let inode = there.inode;
+        if there != *known {
             return None;
         }
         let replaced = Self {
@@ -211,12 +215,17 @@ mod tests {
         }
 
         /// Exchanges the file with a new one; says whether that was done.
-        fn exchange(&self, number: u64, new: &str, inode: Option<u64>) -> bool {
+        fn exchange(&self, number: u64, new: &str, known: Option<Fingerprint>) -> bool {
             std::fs::write(self.at("beside/stage").join(stage_name(number)), new).unwrap();
             let dir = self.share.root.dir(b"d").unwrap();
-            let inode = inode.unwrap_or_else(|| stat_at(dir.as_fd(), b"f").unwrap().st_ino);
+            let there = print_of(&stat_at(dir.as_fd(), b"f").unwrap()).unwrap();
             let at = (dir.as_fd(), &b"f"[..], &b"d/f"[..]);
-            let replaced = Replaced::by_exchange(self.share.stage.as_fd(), number, at, inode);
+            let replaced = Replaced::by_exchange(
+                self.share.stage.as_fd(),
+                number,
+                at,
+                &known.unwrap_or(there),
+            );
             Walk::new(&self.share, Reading::Unknown).run().unwrap();
             replaced.is_some()
         }
@@ -308,7 +317,7 @@ mod tests {
     #[test]
     fn another_file_than_the_known_one_is_not_exchanged() {
         let given = Given::new("old");
-        assert!(!given.exchange(0, "new", Some(1)));
+        assert!(!given.exchange(0, "new", Some(Fingerprint::UNKNOWN)));
         assert_eq!(given.read(), "old");
         let mut left = std::fs::read_dir(given.at("beside/stage")).unwrap();
         assert_eq!(left.next().unwrap().unwrap().file_name(), "0");

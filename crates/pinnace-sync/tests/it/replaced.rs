@@ -82,6 +82,7 @@ fn what_somebody_put_in_its_place_is_handled_as_ever() {
         pair.wait();
         pair.assert_equal();
     }
+    wait_for_room(&pair);
     let trash = pair.shares.trash("s").unwrap().items;
     let kinds: Vec<_> = trash.iter().map(|item| &item.kind[..]).collect();
     assert_eq!(kinds, ["directory"]);

@@ -121,7 +121,7 @@ impl Commit<'_, '_> {
         let path = path::join(&state.index.path(parent), name);
         let stage = self.of.share.stage.as_fd();
         let at = (fd.as_fd(), name, &path[..]);
-        let replaced = Replaced::by_exchange(stage, number, at, old.print.inode);
+        let replaced = Replaced::by_exchange(stage, number, at, &old.print);
         let is_done = replaced.is_some();
         state.replaced.extend(replaced);
         is_done
