@@ -33,7 +33,7 @@ pub(super) const REPLACED_MAX: usize = 64;
 pub(super) struct Replaced {
     number: u64,
     inode: u64,
-    /// To free what it holds takes a while: that is for when nobody waits.
+    /// To free what it holds takes a while: that is when this is dropped.
     _held: OwnedFd,
 }
 

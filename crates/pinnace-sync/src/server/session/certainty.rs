@@ -10,6 +10,7 @@ use pinnace_proto::sync::Durability;
 
 use super::Session;
 use crate::server::commit::Outcome;
+use crate::server::replaced::Replaced;
 use crate::server::share::{Share, ShareError};
 use crate::wire::FrameKind;
 
@@ -18,9 +19,11 @@ impl Session {
         let (seq, _) = self.share.progress();
         let is_strict = self.hello.durability == Durability::Strict;
         // What is strict is on the disk before anything is said of it.
-        if is_strict && self.make_durable().is_none_or(|durable| durable < seq) {
-            return self.end();
-        }
+        let _gone = match is_strict.then(|| self.make_durable()) {
+            None => Vec::new(),
+            Some(Some((durable, gone))) if durable >= seq => gone,
+            Some(_) => return self.end(),
+        };
         let told = || -> std::io::Result<()> {
             for (seq, failure) in &outcome.failures {
                 let parts = [&seq.to_le_bytes()[..], &[failure.code as u8]];
@@ -68,22 +71,23 @@ impl Session {
 
     /// Syncs everything that is committed now, and says so.
     pub(super) fn sync_now(&self) {
-        if let Some(seq) = self.make_durable() {
+        if let Some((seq, _gone)) = self.make_durable() {
             let _ = self.send(FrameKind::Durable, &[&seq.to_le_bytes()]);
         }
     }
 
-    /// Syncs everything that is committed now. Returns up to where it is durable; `None` if that ended the session.
-    fn make_durable(&self) -> Option<u64> {
+    /// Syncs everything that is committed now. Returns up to where it is durable, and what is to be dropped once that was
+    /// told; `None` if that ended the session.
+    fn make_durable(&self) -> Option<(u64, Vec<Replaced>)> {
         let seq = {
             let state = self.share.lock();
             if state.check().is_err() || state.marks.durable_seq == state.marks.seq {
-                return Some(state.marks.durable_seq);
+                return Some((state.marks.durable_seq, Vec::new()));
             }
             state.marks.seq
         };
         match self.share.sync(seq) {
-            Ok(()) => Some(seq),
+            Ok(gone) => Some((seq, gone)),
             Err(error) => {
                 self.refuse(error.code(), &error.to_string());
                 None
@@ -94,8 +98,8 @@ impl Session {
 
 impl Share {
     /// Syncs the file system that the share, its index and its trash are on, and lets go of large files that were kept
-    /// until then.
-    fn sync(&self, seq: u64) -> Result<(), ShareError> {
+    /// until then. Dropping those takes a while: that is for when nobody waits.
+    fn sync(&self, seq: u64) -> Result<Vec<Replaced>, ShareError> {
         let _alone = self.lock_syncing();
         let replaced = {
             let mut state = self.lock();
@@ -104,7 +108,7 @@ impl Share {
             }
             // Whoever synced meanwhile has done it.
             if state.marks.durable_seq >= seq && state.replaced.is_empty() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             std::mem::take(&mut state.replaced)
         };
@@ -128,7 +132,7 @@ impl Share {
         }
         drop(state);
         self.wake();
-        Ok(())
+        Ok(replaced)
     }
 
     /// Syncs on a thread of its own if large files are kept until then and nobody else is about to.
