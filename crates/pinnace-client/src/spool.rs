@@ -131,7 +131,9 @@ fn write_mark(log: &Path, server: &str, bytes: u64) -> io::Result<()> {
 pub(crate) fn leftovers(folder: &Path, server: &str) -> io::Result<Vec<(PathBuf, File)>> {
     let mut leftovers = Vec::new();
     for path in logs(folder)? {
-        let file = OpenOptions::new().append(true).open(&path)?;
+        let Some(file) = unless_gone(OpenOptions::new().append(true).open(&path))? else {
+            continue;
+        };
         let Ok(undelivered) = Undelivered::open(&path) else {
             continue;
         };
@@ -157,11 +159,21 @@ fn logs(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(logs)
 }
 
-/// Removes the oldest logs that are wholly delivered, beyond the number kept.
+/// Other clients on this host begin and remove logs at any moment: what is gone is nothing that failed.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Removes the oldest logs of ended clients that are wholly delivered, beyond the number kept.
 fn prune(folder: &Path) -> io::Result<()> {
     let mut delivered = Vec::new();
     for path in logs(folder)? {
-        let metadata = std::fs::metadata(&path)?;
+        let Some(metadata) = unless_gone(std::fs::metadata(&path))? else {
+            continue;
+        };
         let whole = Undelivered::open(&path)
             .is_ok_and(|log| log.delivered_bytes >= metadata.len() || log.server == NO_SERVER);
         if whole {
@@ -171,8 +183,11 @@ fn prune(folder: &Path) -> io::Result<()> {
     delivered.sort();
     let surplus = delivered.len().saturating_sub(EVENT_LOGS_MAX);
     for (_, path) in delivered.into_iter().take(surplus) {
-        std::fs::remove_file(path.with_extension(MARK))?;
-        std::fs::remove_file(path)?;
+        let log = unless_gone(File::open(&path))?;
+        if log.is_some_and(|log| log.try_lock().is_ok()) {
+            unless_gone(std::fs::remove_file(path.with_extension(MARK)))?;
+            unless_gone(std::fs::remove_file(path))?;
+        }
     }
     Ok(())
 }
@@ -248,6 +263,37 @@ mod tests {
             leftovers(folder.path(), SERVER).unwrap().is_empty(),
             "all delivered"
         );
+    }
+
+    #[test]
+    fn the_log_of_a_client_that_lives_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let lives = EventLog::begin(folder.path(), "r.c.lives", SERVER).unwrap();
+        for number in 0..EVENT_LOGS_MAX + 3 {
+            drop(EventLog::begin(folder.path(), &format!("r.c.{number}"), SERVER).unwrap());
+        }
+        assert!(lives.path().exists());
+        drop(lives);
+        drop(EventLog::begin(folder.path(), "r.c.last", SERVER).unwrap());
+        assert!(!folder.path().join("r.c.lives.jsonl").exists());
+    }
+
+    #[test]
+    fn clients_that_begin_at_once_do_not_disturb_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = |client: usize| {
+            for number in 0..2 * EVENT_LOGS_MAX {
+                let stem = format!("r.{client}.{number}");
+                let log = EventLog::begin(folder.path(), &stem, SERVER).unwrap();
+                leftovers(folder.path(), SERVER).unwrap();
+                assert!(log.path().exists());
+            }
+        };
+        std::thread::scope(|scope| {
+            for client in 0..4 {
+                scope.spawn(move || begin(client));
+            }
+        });
     }
 
     #[test]
