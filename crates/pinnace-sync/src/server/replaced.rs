@@ -83,7 +83,7 @@ impl Replaced {
     }
 
     fn note(&self) -> String {
-        format!("{}.{:x}", stage_name(self.number), self.inode)
+        note_name(self.number, self.inode)
     }
 
     /// What took its place is on the disk.
@@ -128,10 +128,7 @@ fn put_back(
     // Of several at one path only the first one was on the disk for sure: it goes back last.
     notes.sort_unstable_by(|a, b| b.cmp(a));
     for (number, inode) in notes {
-        let (staged, note) = (
-            stage_name(number),
-            format!("{}.{inode:x}", stage_name(number)),
-        );
+        let (staged, note) = (stage_name(number), note_name(number, inode));
         let is_old = stat_at(stage, staged.as_bytes()).is_ok_and(|stat| stat.st_ino == inode);
         let path = rustix::fs::readlinkat(stage, note, Vec::new());
         let Ok(path) = path.map(std::ffi::CString::into_bytes) else {
@@ -151,6 +148,10 @@ fn put_back(
         tracing::warn!(path = %shown(&path), "a crash cut a large file off; the one before it is there again");
     }
     Ok(())
+}
+
+fn note_name(number: u64, inode: u64) -> String {
+    format!("{}.{inode:x}", stage_name(number))
 }
 
 /// The stage number and the inode that a note's name says.
